@@ -1,0 +1,111 @@
+//! The bus: hints about when to look into the store, never the truth. One wake state per namespace,
+//! published whole every time; see [`wake`] for its rules, [`redis`] and [`local`] for the two carriers.
+//!
+//! Everything here may be lost, repeated or late at the cost of lateness only.
+
+pub mod hint;
+pub mod local;
+pub mod redis;
+pub mod wake;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::wake::WakeState;
+use crate::model::UnixMs;
+
+/// The carrier of the wake state.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// `LOWER`: something is due at `at`. Called after the commit that made it so. Creates a missing
+    /// key with a fresh nonce, publishes only when the next instant became earlier.
+    async fn lower(&self, at: UnixMs) -> Result<WakeState, BusError>;
+
+    /// `MARK`: the monitor `token` is about to read the database; remembers it and forgets what was
+    /// lowered before. Creates a missing key. Answers the state after it.
+    async fn mark(&self, token: &str, epoch: i64) -> Result<WakeState, BusError>;
+
+    /// `SET`: the monitor `token` read `next` (the least due instant, `None` when nothing is
+    /// scheduled). Refused (`Ok(None)`) when the key, its nonce or its mark are not those of `nonce` and
+    /// `token`: mark and read again. Publishes only a change.
+    async fn set(&self, token: &str, nonce: u64, next: Option<UnixMs>) -> Result<Option<WakeState>, BusError>;
+
+    /// Publishes the state again with a new seq, because due runs stay unclaimed.
+    async fn nudge(&self) -> Result<Option<WakeState>, BusError>;
+
+    /// `BEAT`: renews the leadership of `id` if it still holds it, and repeats the state as a heartbeat
+    /// without a new seq, with `db_ms` as the database's clock of this moment. `None`: lost it.
+    /// A key that went missing or back is recreated with a new nonce and above `seen_seq`.
+    async fn beat(&self, beat: &Beat) -> Result<Option<WakeState>, BusError>;
+
+    /// Stands for monitor: true when `id` leads now.
+    async fn elect(&self, id: &str, ttl: Duration) -> Result<bool, BusError>;
+
+    /// Gives leadership up and says so, if `id` holds it.
+    async fn resign(&self, id: &str) -> Result<(), BusError>;
+
+    /// The state, `None` when there is none.
+    async fn read(&self) -> Result<Option<WakeState>, BusError>;
+
+    /// Listens for as long as the subscription lives. Reconnects for ever by itself.
+    fn subscribe(&self) -> Subscription;
+}
+
+/// A monitor's heartbeat.
+#[derive(Clone, Debug)]
+pub struct Beat {
+    /// The monitor's process id (random, not the operating system's).
+    pub id: String,
+    /// Its term.
+    pub epoch: i64,
+    /// How long leadership lasts without a further beat.
+    pub ttl: Duration,
+    /// The database's clock at this moment, as the monitor estimates it.
+    pub db_ms: UnixMs,
+    /// The nonce the monitor knows.
+    pub seen_nonce: u64,
+    /// The highest seq it has seen under that nonce.
+    pub seen_seq: u64,
+}
+
+/// What a subscriber hears.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BusEvent {
+    /// The subscription is acknowledged, at start and after every reconnect; then the key was read.
+    /// What was published before is unknown: look into the store once.
+    Connected(Option<WakeState>),
+    /// A state was published because it changed, or as a nudge.
+    Wake(WakeState),
+    /// The monitor repeated the state; carries a fresh `db_ms`.
+    Heartbeat(WakeState),
+    /// The monitor gave up leadership: stand at once.
+    Resigned,
+    /// The connection is gone; `Connected` follows when it is back.
+    Disconnected,
+}
+
+/// The receiving end of [`Bus::subscribe`]. Dropping it ends the subscription. Unbounded in time,
+/// bounded in memory: consecutive states that were not received yet are merged, the newest wins.
+pub struct Subscription {
+    pub(crate) events: tokio::sync::mpsc::UnboundedReceiver<BusEvent>,
+    pub(crate) _guard: Option<tokio_util::sync::DropGuard>,
+}
+
+impl Subscription {
+    /// The next event; `None` when the bus is gone for good (the process ends). Cancel safe.
+    pub async fn recv(&mut self) -> Option<BusEvent> {
+        self.events.recv().await
+    }
+}
+
+/// The bus did not do it. Nothing is lost by that but time.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// Redis cannot be reached or refused.
+    #[error("redis unavailable")]
+    Unavailable(#[source] ::redis::RedisError),
+    /// Redis answered something that is not a wake state.
+    #[error("unreadable wake state: {0}")]
+    Unreadable(String),
+}

@@ -1,0 +1,19 @@
+//! The pure heart: values and functions of values and `now`. No I/O, no clock, no randomness of its
+//! own, and no import from the rest of this crate, so every rule here is testable by a table.
+
+pub mod cron;
+pub mod document;
+pub mod policy;
+pub mod run;
+pub mod schedule;
+pub mod task;
+pub mod timing;
+
+/// An instant in unix milliseconds, the unit of every `*_at` and `*_ms` in the product.
+pub type UnixMs = i64;
+
+/// Identity of a schedule; UUIDv7, made by the process that registers it.
+pub type ScheduleId = uuid::Uuid;
+
+/// Identity of a run, the same over all its attempts: the idempotency key a target sees.
+pub type RunId = uuid::Uuid;

@@ -1,0 +1,158 @@
+//! The only place that reads a clock or sleeps. Roles take a [`Clock`]; tests inject [`TestClock`].
+//!
+//! Processes never compare wall clocks: they keep the offset between the database's clock and their own
+//! monotonic one ([`DbClock`]) and sleep differences.
+
+#![expect(clippy::disallowed_methods, reason = "the one module that may read clocks and sleep")]
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::model::UnixMs;
+
+/// A future that ends when a sleep is over.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A monotonic clock that can be slept on.
+pub trait Clock: Send + Sync + 'static {
+    /// Time since an arbitrary fixed moment; never goes back, does not follow wall-clock changes.
+    fn monotonic(&self) -> Duration;
+
+    /// Ends at `deadline` of [`Clock::monotonic`] or after; at once when it has passed.
+    fn sleep_until(&self, deadline: Duration) -> Sleep;
+
+    /// Ends after `duration`.
+    fn sleep(&self, duration: Duration) -> Sleep {
+        self.sleep_until(self.monotonic().saturating_add(duration))
+    }
+}
+
+/// The machine's clock.
+#[derive(Clone, Debug)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose zero is now.
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn sleep_until(&self, deadline: Duration) -> Sleep {
+        // tokio overflows on absurd deadlines; a day is for ever to a loop that re-arms every minute.
+        let deadline = deadline.min(self.start.elapsed() + Duration::from_secs(24 * 3600));
+        Box::pin(tokio::time::sleep_until(self.start + deadline))
+    }
+}
+
+/// The wall clock of this machine: for log lines and identities, never for a due decision.
+pub fn wall_ms() -> UnixMs {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// A clock that moves only when a test says so.
+#[derive(Clone, Debug)]
+pub struct TestClock {
+    now: Arc<watch::Sender<Duration>>,
+}
+
+impl TestClock {
+    /// A clock that shows zero.
+    pub fn new() -> Self {
+        Self { now: Arc::new(watch::Sender::new(Duration::ZERO)) }
+    }
+
+    /// Moves it on and wakes the sleepers whose time has come.
+    pub fn advance(&self, by: Duration) {
+        self.now.send_modify(|now| *now += by);
+    }
+}
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for TestClock {
+    fn monotonic(&self) -> Duration {
+        *self.now.borrow()
+    }
+
+    fn sleep_until(&self, deadline: Duration) -> Sleep {
+        let mut now = self.now.subscribe();
+        Box::pin(async move {
+            if now.wait_for(|now| *now >= deadline).await.is_err() {
+                std::future::pending::<()>().await; // the clock is gone: nobody will advance it
+            }
+        })
+    }
+}
+
+/// The database's clock as this process knows it: an offset to its own monotonic clock.
+///
+/// Learned from statements (`now` captured by the server, received a moment later) and from heartbeats,
+/// so the estimate is behind the database by the time the answer took, never ahead of it.
+#[derive(Clone)]
+pub struct DbClock {
+    clock: Arc<dyn Clock>,
+    offset: Arc<Mutex<Option<i64>>>,
+}
+
+impl DbClock {
+    /// Knows nothing yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, offset: Arc::new(Mutex::new(None)) }
+    }
+
+    /// Learns that the database's clock shows `db_ms` at this moment or a little earlier.
+    pub fn observe(&self, db_ms: UnixMs) {
+        let offset = db_ms - self.monotonic_ms();
+        *self.offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
+    }
+
+    /// The database's now as estimated; the machine's wall clock before the first observation.
+    pub fn now_ms(&self) -> UnixMs {
+        let offset = *self.offset.lock().unwrap_or_else(PoisonError::into_inner);
+        offset.map_or_else(wall_ms, |offset| offset + self.monotonic_ms())
+    }
+
+    /// Whether the database's clock has been observed.
+    pub fn is_known(&self) -> bool {
+        self.offset.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// The monotonic deadline at which the database's clock will have reached `at`.
+    pub fn deadline(&self, at: UnixMs) -> Duration {
+        let wait_ms = at.saturating_sub(self.now_ms());
+        let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
+        self.clock.monotonic().saturating_add(wait)
+    }
+
+    /// The clock below.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX)
+    }
+}
