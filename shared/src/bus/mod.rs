@@ -6,6 +6,7 @@
 pub mod hint;
 pub mod local;
 pub mod redis;
+pub mod waiter;
 pub mod wake;
 
 use std::time::Duration;
