@@ -188,7 +188,7 @@ fn asked_in_the_second_pass_it_never_answers_the_past() {
     let second_pass = "2026-11-01T06:10:00Z"; // 01:10 for the second time in New York
     check("*/15 * * * *", "America/New_York", second_pass, &["2026-11-01T01:15:00-05:00", "2026-11-01T01:30:00-05:00"]);
     check("15,45 1 * * *", "America/New_York", second_pass, &["2026-11-02T01:15:00-05:00"]);
-    check("0 1,2 * * *", "America/New_York", second_pass, &["2026-11-01T02:00:00-05:00"]);
+    check("0,30 1,2 * * *", "America/New_York", second_pass, &["2026-11-01T02:00:00-05:00"]);
     check("0-59 1 * * *", "America/New_York", second_pass, &["2026-11-02T01:00:00-05:00"]);
     check("* * 1 * * *", "America/New_York", second_pass, &["2026-11-01T01:10:01-05:00"]);
 }
