@@ -130,6 +130,17 @@ fn merged_states_say_what_both_said() {
 }
 
 #[test]
+fn a_set_needs_its_own_mark_on_the_same_life_of_the_key() {
+    let marked = wake::mark(Some(&state(7, 1, 500)), "one", 1, 99);
+    let lowered = wake::lower(Some(&marked), 600, 99).state;
+    for (token, nonce, next) in [("one", 7, Some(600)), ("one", 8, None), ("two", 7, None), ("", 7, None)] {
+        let set = wake::set(Some(&lowered), token, nonce, Some(900));
+        assert_eq!(set.map(|set| set.state.next_ms), next, "{token} {nonce}");
+    }
+    assert_eq!(wake::set(None, "one", 7, None), None);
+}
+
+#[test]
 fn instants_out_of_range_are_kept_in_range() {
     assert_eq!(wake::lower(None, -5, 1).state.next_ms, 0);
     assert_eq!(wake::lower(None, i64::MAX, 1).state.next(), None);
