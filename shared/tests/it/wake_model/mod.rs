@@ -3,12 +3,13 @@
 //! [`Waiter`] and the merging of unread states are the product's own functions; the model only orders them.
 //!
 //! A wake is lost when nothing but faults can happen any more and the worker is not armed by the earliest
-//! committed run. Each rule of the protocol can be taken away, and must lose a wake then.
+//! committed run. Each rule that safety needs can be taken away, and must lose a wake then.
 //!
 //! Limits: one registration, one claim (that may fail), at most one dropped connection and one FLUSHALL.
 
-use std::collections::{HashSet, VecDeque};
-use std::hash::{Hash, Hasher};
+mod explore;
+
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use reveille_shared::bus::Beat;
@@ -16,12 +17,12 @@ use reveille_shared::bus::waiter::Waiter;
 use reveille_shared::bus::wake::{self, NEVER, Transition, WakeState};
 use reveille_shared::model::UnixMs;
 
+use self::explore::explore;
+
 /// Scheduled from the start.
 const KNOWN: UnixMs = 2;
 /// What the registrar commits and hints.
 const EARLIER: UnixMs = 1;
-
-const STATES_AT_MOST: usize = 2_000_000;
 
 /// What holds in a run of the model. [`Rules::protocol`] is the product.
 #[derive(Clone, Copy)]
@@ -384,87 +385,6 @@ fn read_key(world: &mut World, link: Link) {
     world.worker.link = link;
     if let Some(key) = &world.key {
         world.worker.waiter.heard(key);
-    }
-}
-
-struct Verdict {
-    states: usize,
-    /// The steps to a lost wake.
-    lost: Option<Vec<&'static str>>,
-}
-
-/// Breadth first through all worlds.
-fn explore(rules: Rules) -> Verdict {
-    let mut seen = HashSet::from([packed(&World::new())]);
-    let mut path: Vec<(usize, &'static str)> = vec![(0, "")];
-    let mut queue = VecDeque::from([(0, World::new())]);
-    while let Some((at, world)) = queue.pop_front() {
-        let steps = Steps::of(&world, rules);
-        if steps.iter().all(|step| step.optional) && world.is_lost() {
-            return Verdict { states: seen.len(), lost: Some(trace(&path, at)) };
-        }
-        for step in steps {
-            if seen.insert(packed(&step.world)) {
-                path.push((at, step.label));
-                queue.push_back((path.len() - 1, step.world));
-            }
-        }
-        assert!(seen.len() < STATES_AT_MOST, "the model grew beyond what a test may take");
-    }
-    Verdict { states: seen.len(), lost: None }
-}
-
-fn trace(path: &[(usize, &'static str)], mut at: usize) -> Vec<&'static str> {
-    let mut labels = Vec::new();
-    while at != 0 {
-        let (parent, label) = path[at];
-        labels.push(label);
-        at = parent;
-    }
-    labels.reverse();
-    labels
-}
-
-/// The world in one byte per number: every number of the model is below 200, or [`NEVER`].
-fn packed(world: &World) -> Vec<u8> {
-    let mut packer = Packer(Vec::with_capacity(96));
-    world.hash(&mut packer);
-    packer.0
-}
-
-struct Packer(Vec<u8>);
-
-impl Packer {
-    fn number(&mut self, number: i64) {
-        let byte = if number == NEVER { u8::MAX } else { u8::try_from(number).unwrap() };
-        assert!(byte == u8::MAX || byte < 200);
-        self.0.push(byte);
-    }
-}
-
-impl Hasher for Packer {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.number(number as i64);
-    }
-
-    fn write_i64(&mut self, number: i64) {
-        self.number(number);
-    }
-
-    fn write_isize(&mut self, number: isize) {
-        self.number(number as i64);
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.number(number as i64);
-    }
-
-    fn finish(&self) -> u64 {
-        0
     }
 }
 
