@@ -6,7 +6,6 @@
 //! keep the connection usable, and nothing of them is kept but the status.
 
 use std::error::Error;
-use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +71,10 @@ impl Rest {
             .no_proxy()
             .dns_resolver(Resolver::new(targets.clone()))
             .build()
-            .map_err(|error| format!("the HTTP client cannot be made: {}", causes(&error)))?;
+            .map_err(|error| {
+                let causes: Vec<_> = causes_of(&error).map(ToString::to_string).collect();
+                format!("the HTTP client cannot be made: {}", causes.join(": "))
+            })?;
         Ok(Self { client, targets })
     }
 
@@ -202,8 +204,7 @@ async fn read_to_limit(response: &mut Response) -> reqwest::Result<()> {
 
 /// What went wrong, told from the causes alone: the error's own text carries the URL.
 fn failure_of(error: &reqwest::Error) -> Outcome {
-    let chain = || std::iter::successors(error.source(), |cause| cause.source());
-    if let Some(refusal) = chain().find_map(|cause| cause.downcast_ref::<AddressRefused>()) {
+    if let Some(refusal) = causes_of(error).find_map(|cause| cause.downcast_ref::<AddressRefused>()) {
         return address_refused(*refusal);
     }
     if error.is_builder() {
@@ -212,7 +213,7 @@ fn failure_of(error: &reqwest::Error) -> Outcome {
     if error.is_dns() {
         return Outcome::new(OutcomeCode::Connect, "the target's name could not be resolved");
     }
-    let io_cause = chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(describe_io);
+    let io_cause = causes_of(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(describe_io);
     if error.is_connect() {
         let cause = if error.is_timeout() { Some("timed out".to_owned()) } else { io_cause };
         let cause = cause.unwrap_or_else(|| "connecting failed".to_owned());
@@ -229,13 +230,8 @@ fn describe_io(error: &io::Error) -> String {
     }
 }
 
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
-        // Writing into a String cannot fail.
-        let _ = write!(text, ": {cause}");
-    }
-    text
+fn causes_of(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
 }
 
 #[cfg(test)]

@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn what_is_never_a_target_is_refused_in_every_form() {
-        let open = TargetPolicy { deny: Vec::new(), allow: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()] };
+        let open =
+            TargetPolicy { deny: Vec::new(), allow: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()] };
         for refused in [
             "169.254.169.254",
             "169.254.0.1",
