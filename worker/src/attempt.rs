@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
 use reveille_shared::runtime::Context;
 use tokio::sync::mpsc;
@@ -21,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
 use crate::dispatch::{Answer, Call, Dispatchers};
+use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
 use crate::metrics::WorkerMetrics;
-use crate::plan::{Plan, Span};
 use crate::renew::{Leases, Trust};
 
 /// What the attempts of a worker share.
@@ -50,12 +51,9 @@ impl Attempts {
         if self.context.lifecycle.stopping().is_cancelled() {
             return self.settle(&run, Exit::HandBack, None).await;
         }
-        match Plan::read(&run) {
-            Err(exit) => self.settle_at_once(&run, exit).await,
-            Ok(plan) => match plan.verdict(&run, self.context.clock.now_ms()) {
-                Some(exit) => self.settle_at_once(&run, exit).await,
-                None => self.dispatch(&run, &plan, claim_sent).await,
-            },
+        match plan_dispatch(&run, self.context.clock.now_ms()) {
+            Ok(plan) => self.dispatch(&run, &plan, claim_sent).await,
+            Err(exit) => self.settle_at_once(&run, *exit).await,
         }
     }
 
@@ -76,9 +74,9 @@ impl Attempts {
         let span = Span { started_at, ended_at: started_at + i64::try_from(took.as_millis()).unwrap_or(i64::MAX) };
         match ended {
             Ended::LeaseLost => self.lease_lost(run),
-            Ended::DrainOver => self.settle(run, plan.cut_short(run, span), None).await,
+            Ended::DrainOver => self.settle(run, cut_short(plan, run, span), None).await,
             Ended::Answered(answer) => {
-                let exit = plan.conclude(run, &answer, span, fastrand::f64());
+                let exit = conclude(plan, run, &answer, span, fastrand::f64());
                 self.metrics.count_run(answer.outcome.code.as_str());
                 log_attempt(run, &answer.outcome, &exit, lag, took);
                 let has_failed = answer.outcome.code != OutcomeCode::Ok;
@@ -97,7 +95,7 @@ impl Attempts {
             now: self.context.clock.now_ms(),
         };
         let clock = self.context.clock.clock();
-        let deadline = plan.deadline();
+        let deadline = deadline_of(&plan.definition.task);
         tokio::select! {
             biased;
             answer = self.dispatchers.dispatch(&call) => Ended::Answered(answer),
@@ -150,7 +148,7 @@ fn timed_out(deadline: Duration) -> Answer {
 
 /// One line per attempt: quiet when it went well, louder the less comes after it.
 fn log_attempt(run: &ClaimedRun, outcome: &Outcome, exit: &Exit, lag: Duration, took: Duration) {
-    macro_rules! line {
+    macro_rules! log_line {
         ($level:ident, $text:literal) => {
             tracing::$level!(
                 run.id = %run.id,
@@ -166,8 +164,8 @@ fn log_attempt(run: &ClaimedRun, outcome: &Outcome, exit: &Exit, lag: Duration, 
         };
     }
     match exit {
-        Exit::Finish { state: RunState::Succeeded, .. } => line!(debug, "attempt succeeded"),
-        Exit::Retry { .. } => line!(info, "attempt failed, another follows"),
-        _ => line!(warn, "attempt failed, none follows"),
+        Exit::Finish { state: RunState::Succeeded, .. } => log_line!(debug, "attempt succeeded"),
+        Exit::Retry { .. } => log_line!(info, "attempt failed, another follows"),
+        _ => log_line!(warn, "attempt failed, none follows"),
     }
 }
