@@ -30,10 +30,8 @@ const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 
 impl ApiMetrics {
     pub(crate) fn register(metrics: &Metrics) -> Self {
-        let this = Self {
-            requests: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
-        };
+        let this =
+            Self { requests: Family::default(), durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)) };
         metrics.register(|registry| {
             registry.register("api_requests", "Requests by method, route and status", this.requests.clone());
             registry.register(

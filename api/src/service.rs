@@ -92,9 +92,7 @@ impl Service {
         let mut tries = 0;
         let upserted: Upserted = loop {
             let outcome = match write {
-                Write::Upsert => {
-                    self.context.store.schedule_upsert(std::slice::from_ref(&registration)).await
-                }
+                Write::Upsert => self.context.store.schedule_upsert(std::slice::from_ref(&registration)).await,
                 Write::Update => self.context.store.schedule_update(&registration).await,
             };
             match outcome {
@@ -186,12 +184,7 @@ impl Service {
     ///
     /// # Errors
     /// 404, 503.
-    pub async fn runs(
-        &self,
-        id: ScheduleId,
-        after: Option<(UnixMs, i64)>,
-        limit: i64,
-    ) -> Result<Vec<RunRow>, Problem> {
+    pub async fn runs(&self, id: ScheduleId, after: Option<(UnixMs, i64)>, limit: i64) -> Result<Vec<RunRow>, Problem> {
         let runs = self.context.store.run_list(id, after, limit).await?;
         if runs.is_empty() {
             self.schedule(id).await?;

@@ -54,7 +54,8 @@ impl ListQuery {
             "finished" => vec![Finished],
             _ if word == "all" || self.status.is_some() => vec![Active, Paused, Finished],
             _ => {
-                let detail = "state is one of active, paused, finished, all, idle, processing, failed, done, invalidity";
+                let detail =
+                    "state is one of active, paused, finished, all, idle, processing, failed, done, invalidity";
                 return Err(Problem::bad_query("state", detail));
             }
         };

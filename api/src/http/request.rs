@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
-use axum::extract::Request;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use uuid::Uuid;
 
@@ -43,9 +44,13 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "payload too large", detail)
 }
 
+/// The segment of a path where an id stands; an error when it is not even text.
+pub(super) type IdPath = Result<Path<String>, PathRejection>;
+
 /// The id in a path. What is not an id is not there: 404, as for an id nobody has.
-pub(super) fn id(text: &str, what: &str) -> Result<Uuid, Problem> {
-    Uuid::try_parse(text).map_err(|_| Problem::not_found(format!("there is no {what} with this id")))
+pub(super) fn id(path: IdPath, what: &str) -> Result<Uuid, Problem> {
+    let id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
+    id.ok_or_else(|| Problem::not_found(format!("there is no {what} with this id")))
 }
 
 /// Whether the caller asked for unknown fields to be refused (RFC 7240, `Prefer: handling=strict`).

@@ -1,23 +1,19 @@
 //! `/runs`, the runs of a schedule, and `/wake`.
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::App;
 use super::query::{next_runs_page, runs_page};
-use super::request::id;
+use super::request::{IdPath, id};
 use super::schedules::link_next;
 use crate::error::Problem;
 use crate::view;
 
-pub(super) async fn list(
-    State(app): State<App>,
-    Path(path): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
-    let id = id(&path, "schedule")?;
+pub(super) async fn list(State(app): State<App>, path: IdPath, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let id = id(path, "schedule")?;
     let query = query.unwrap_or_default();
     let (after, limit) = runs_page(&query)?;
     let mut rows = app.service.runs(id, after, limit + 1).await?; // one more tells whether there is a next page
@@ -34,8 +30,8 @@ pub(super) async fn list(
     Ok(response)
 }
 
-pub(super) async fn show(State(app): State<App>, Path(path): Path<String>) -> Result<Json<Value>, Problem> {
-    let (row, attempts) = app.service.run(id(&path, "run")?).await?;
+pub(super) async fn show(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    let (row, attempts) = app.service.run(id(path, "run")?).await?;
     let mut shown = view::run(&row);
     shown["attempts"] = attempts.iter().map(view::attempt).collect();
     Ok(Json(shown))

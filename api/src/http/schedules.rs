@@ -1,7 +1,7 @@
 //! `/schedules`: register, show, change, cancel.
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use reveille_shared::store::{Page, ScheduleFilter, Selection};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::query::{ListQuery, deletion};
-use super::request::{body, id, is_strict};
+use super::request::{IdPath, body, id, is_strict};
 use crate::error::Problem;
 use crate::service::Registered;
 use crate::view;
@@ -24,12 +24,8 @@ pub(super) async fn register(State(app): State<App>, request: Request) -> Result
     Ok(Json(shown(&registered)))
 }
 
-pub(super) async fn update(
-    State(app): State<App>,
-    Path(path): Path<String>,
-    request: Request,
-) -> Result<Json<Value>, Problem> {
-    let id = id(&path, "schedule")?;
+pub(super) async fn update(State(app): State<App>, path: IdPath, request: Request) -> Result<Json<Value>, Problem> {
+    let id = id(path, "schedule")?;
     let strict = is_strict(request.headers());
     let registered = app.service.update(id, &body(request).await?, strict).await?;
     Ok(Json(shown(&registered)))
@@ -53,8 +49,8 @@ pub(super) async fn preview(State(app): State<App>, request: Request) -> Result<
 }
 
 /// An array of one: published clients take the first.
-pub(super) async fn show(State(app): State<App>, Path(path): Path<String>) -> Result<Json<[Box<RawValue>; 1]>, Problem> {
-    let row = app.service.schedule(id(&path, "schedule")?).await?;
+pub(super) async fn show(State(app): State<App>, path: IdPath) -> Result<Json<[Box<RawValue>; 1]>, Problem> {
+    let row = app.service.schedule(id(path, "schedule")?).await?;
     Ok(Json([view::schedule(&row)?.json]))
 }
 
@@ -101,14 +97,11 @@ pub(super) fn link_next(response: &mut Response, target: &str) {
     }
 }
 
-pub(super) async fn delete(State(app): State<App>, Path(path): Path<String>) -> Result<Json<Value>, Problem> {
-    delete_selected(&app, Selection::Id(id(&path, "schedule")?)).await
+pub(super) async fn delete(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    delete_selected(&app, Selection::Id(id(path, "schedule")?)).await
 }
 
-pub(super) async fn delete_matching(
-    State(app): State<App>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn delete_matching(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     let client = deletion(&query.unwrap_or_default())?;
     delete_selected(&app, Selection::Client(client)).await
 }
@@ -122,19 +115,19 @@ async fn delete_selected(app: &App, selection: Selection) -> Result<Json<Value>,
     Ok(Json(answer))
 }
 
-pub(super) async fn pause(State(app): State<App>, Path(path): Path<String>) -> Result<Json<Value>, Problem> {
-    let id = id(&path, "schedule")?;
+pub(super) async fn pause(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    let id = id(path, "schedule")?;
     app.service.pause(id).await?;
     Ok(Json(json!({"id": id, "state": "paused"})))
 }
 
-pub(super) async fn resume(State(app): State<App>, Path(path): Path<String>) -> Result<Json<Value>, Problem> {
-    let id = id(&path, "schedule")?;
+pub(super) async fn resume(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    let id = id(path, "schedule")?;
     app.service.resume(id).await?;
     Ok(Json(json!({"id": id, "state": "active"})))
 }
 
-pub(super) async fn trigger(State(app): State<App>, Path(path): Path<String>) -> Result<Json<Value>, Problem> {
-    let triggered = app.service.trigger(id(&path, "schedule")?).await?;
+pub(super) async fn trigger(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    let triggered = app.service.trigger(id(path, "schedule")?).await?;
     Ok(Json(json!({"run_id": triggered.run_id, "due_at": view::rfc3339(triggered.due_at)})))
 }

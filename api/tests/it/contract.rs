@@ -205,7 +205,9 @@ async fn preview_names_the_next_instants() {
     assert!(occurrences[0]["note"].is_string(), "the gap is explained");
     assert_eq!(occurrences[1]["at"], "2027-03-29T00:30:00.000Z");
     assert_eq!(occurrences[1]["note"], Value::Null);
-    for refused in [json!({"type": "cron", "schedule": "0 0 31 2 *"}), json!({"type": "cron", "schedule": "61 * * * *"})] {
+    for refused in
+        [json!({"type": "cron", "schedule": "0 0 31 2 *"}), json!({"type": "cron", "schedule": "61 * * * *"})]
+    {
         assert_eq!(api.post("/schedules/preview", &refused).await.status, StatusCode::UNPROCESSABLE_ENTITY);
     }
 }

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use serde_json::{Value, json};
 
 use crate::support::{Api, document};
@@ -37,7 +38,12 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
         ("invalid UTF-8", vec![b'{', b'"', 0xff, 0xfe, b'"', b':', b'1', b'}'], 400, ""),
         ("a lone surrogate", text(with("/name", json!("X")).replace("\"X\"", "\"\\ud800\"")), 400, ""),
         ("absurd depth", text(deep.clone()), 400, ""),
-        ("absurd depth in data", text(with("/task/data", json!("X")).replace("\"X\"", &format!("{}{}", "[".repeat(200), "]".repeat(200)))), 0, ""),
+        (
+            "absurd depth in data",
+            text(with("/task/data", json!("X")).replace("\"X\"", &format!("{}{}", "[".repeat(200), "]".repeat(200)))),
+            0,
+            "",
+        ),
         ("an absurd number", text(with("/schedule", json!("X")).replace("\"X\"", "1e400")), 0, ""),
         ("larger than allowed", vec![b' '; 256 * 1024 + 1], 413, ""),
         ("an array", text("[]".into()), 422, ""),
@@ -76,19 +82,54 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
         ("no host", text(with("/task/connection", json!({}))), 422, "/task/connection/host"),
         ("host not a URL", text(with("/task/connection/host", json!("localhost"))), 422, "/task/connection/host"),
         ("host a file", text(with("/task/connection/host", json!("file:///etc/passwd"))), 422, "/task/connection/host"),
-        ("host with a password", text(with("/task/connection/host", json!("http://a:b@localhost/"))), 422, "/task/connection/host"),
+        (
+            "host with a password",
+            text(with("/task/connection/host", json!("http://a:b@localhost/"))),
+            422,
+            "/task/connection/host",
+        ),
         ("unknown method", text(with("/task/connection/method", json!("BREW"))), 422, "/task/connection/method"),
-        ("header injection", text(with("/task/connection/headers", json!({"X-A": "a\r\nX-B: b"}))), 422, "/task/connection/headers/X-A"),
-        ("header name injection", text(with("/task/connection/headers", json!({"X A:": "a"}))), 422, "/task/connection/headers/X A:"),
-        ("host header", text(with("/task/connection/headers", json!({"Host": "evil"}))), 422, "/task/connection/headers/Host"),
-        ("our own header", text(with("/task/connection/headers", json!({"Idempotency-Key": "x"}))), 422, "/task/connection/headers/Idempotency-Key"),
+        (
+            "header injection",
+            text(with("/task/connection/headers", json!({"X-A": "a\r\nX-B: b"}))),
+            422,
+            "/task/connection/headers/X-A",
+        ),
+        (
+            "header name injection",
+            text(with("/task/connection/headers", json!({"X A:": "a"}))),
+            422,
+            "/task/connection/headers/X A:",
+        ),
+        (
+            "host header",
+            text(with("/task/connection/headers", json!({"Host": "evil"}))),
+            422,
+            "/task/connection/headers/Host",
+        ),
+        (
+            "our own header",
+            text(with("/task/connection/headers", json!({"Idempotency-Key": "x"}))),
+            422,
+            "/task/connection/headers/Idempotency-Key",
+        ),
         ("headers a list", text(with("/task/connection/headers", json!([]))), 422, "/task/connection/headers"),
-        ("a huge header", text(with("/task/connection/headers", json!({"X": "y".repeat(5000)}))), 422, "/task/connection/headers/X"),
+        (
+            "a huge header",
+            text(with("/task/connection/headers", json!({"X": "y".repeat(5000)}))),
+            422,
+            "/task/connection/headers/X",
+        ),
         ("negative retry wait", text(with("/task/retry_wait", json!(-1))), 422, "/task/retry_wait"),
         ("fractional retry wait", text(with("/task/retry_wait", json!(0.5))), 422, "/task/retry_wait"),
         ("retry wait a string", text(with("/task/retry_wait", json!("60"))), 422, "/task/retry_wait"),
         ("retry count below -1", text(with("/task/max_retry_count", json!(-2))), 422, "/task/max_retry_count"),
-        ("retry count overflow", text(with("/task/max_retry_count", json!(9_223_372_036_854_775_808_u64))), 422, "/task/max_retry_count"),
+        (
+            "retry count overflow",
+            text(with("/task/max_retry_count", json!(9_223_372_036_854_775_808_u64))),
+            422,
+            "/task/max_retry_count",
+        ),
         ("timeout of nothing", text(with("/task/timeout", json!(0))), 422, "/task/timeout"),
         ("timeout beyond", text(with("/task/timeout", json!(901))), 422, "/task/timeout"),
         ("unknown policy", text(with("/task/failed_policy", json!("hope"))), 422, "/task/failed_policy"),
@@ -193,9 +234,27 @@ fn arbitrary_json() -> impl Strategy<Value = Value> {
 
 /// Every place of the document that a caller may fill.
 const PLACES: [&str; 22] = [
-    "/name", "/client", "/client/key", "/client/type", "/type", "/schedule", "/timezone", "/priority", "/queue", "/task",
-    "/task/type", "/task/connection", "/task/connection/host", "/task/connection/headers", "/task/connection/method",
-    "/task/connection/body", "/task/data", "/task/retry_wait", "/task/max_retry_count", "/task/retry", "/task/timeout",
+    "/name",
+    "/client",
+    "/client/key",
+    "/client/type",
+    "/type",
+    "/schedule",
+    "/timezone",
+    "/priority",
+    "/queue",
+    "/task",
+    "/task/type",
+    "/task/connection",
+    "/task/connection/host",
+    "/task/connection/headers",
+    "/task/connection/method",
+    "/task/connection/body",
+    "/task/data",
+    "/task/retry_wait",
+    "/task/max_retry_count",
+    "/task/retry",
+    "/task/timeout",
     "/task/failed_policy",
 ];
 

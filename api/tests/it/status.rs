@@ -41,7 +41,12 @@ async fn each_status_has_its_row() {
         ("dead letter", now("retry_dlq"), Some(failed(RunState::Dead)), "invalidity"),
         ("refused", now("ignore"), Some(finish(RunState::Failed, OutcomeCode::Refused, None)), "invalidity"),
         ("recurring, between runs", cron("ignore"), Some(finish(RunState::Succeeded, OutcomeCode::Ok, next)), "idle"),
-        ("recurring, after a failure", cron("ignore"), Some(finish(RunState::Failed, OutcomeCode::Timeout, next)), "idle"),
+        (
+            "recurring, after a failure",
+            cron("ignore"),
+            Some(finish(RunState::Failed, OutcomeCode::Timeout, next)),
+            "idle",
+        ),
         ("recurring, running", cron("ignore"), None, "processing"),
         ("handed back", now("ignore"), Some(Exit::HandBack), "idle"),
     ];

@@ -10,7 +10,9 @@ use reveille_api::{Settings, router};
 use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
-use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement, Successor};
+use reveille_shared::model::run::{
+    AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement, Successor,
+};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, TestClock};
 use reveille_shared::runtime::fault::Faults;
@@ -127,8 +129,7 @@ impl Api {
     pub(crate) async fn settle(&self, run: &ClaimedRun, exit: Exit) {
         let attempt =
             AttemptRecord { attempt: run.attempt, started_at: START, ended_at: START, worker: "test".to_owned() };
-        let settlement =
-            Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt: Some(attempt) };
+        let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt: Some(attempt) };
         self.store.run_settle(&[settlement]).await.unwrap();
     }
 }
