@@ -254,6 +254,16 @@ pub enum Exit {
     HandBack,
 }
 
+impl Exit {
+    /// How the attempt ended, `None` when nothing was attempted.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            Self::Finish { outcome, .. } | Self::Retry { outcome, .. } => Some(outcome),
+            Self::HandBack => None,
+        }
+    }
+}
+
 /// When a recurring schedule fires next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Successor {
@@ -263,7 +273,7 @@ pub enum Successor {
     AfterMs(i64),
 }
 
-/// One dispatch of a run, as it is kept.
+/// One dispatch of a run, as it is kept together with the outcome its exit names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
     /// 1 for the first dispatch.
@@ -274,6 +284,4 @@ pub struct AttemptRecord {
     pub ended_at: UnixMs,
     /// Who dispatched it.
     pub worker: String,
-    /// How it ended.
-    pub outcome: Outcome,
 }

@@ -4,6 +4,8 @@
 //! Every method is one commit. Methods are named noun first, so a prefix search lists a resource.
 
 pub mod postgres;
+mod rows;
+mod sql;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -118,6 +120,19 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
 }
 
+/// Opens the store at `url`: `sqlite:PATH` or `postgres://…`.
+///
+/// # Errors
+/// [`StoreError::Broken`] when the URL is neither; [`StoreError::Unavailable`] when the SQLite file
+/// cannot be opened. PostgreSQL is connected on first use.
+pub async fn open(url: &str, settings: StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PostgresStore::open(url, settings)?)),
+        _ => Err(StoreError::Broken("the database URL is neither sqlite:PATH nor postgres://…".to_owned())),
+    }
+}
+
 /// Settings of a store, whichever database it is.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
@@ -202,6 +217,27 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("migration failed")]
     Migration(#[source] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    /// Everything that another try, another connection or a recovered server may mend is `Unavailable`.
+    fn from(error: sqlx::Error) -> Self {
+        let lasting = match &error {
+            sqlx::Error::Database(database) => database.is_unique_violation() || database.is_check_violation(),
+            sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::RowNotFound => true,
+            _ => false,
+        };
+        if lasting { Self::Broken(error.to_string()) } else { Self::Unavailable(error) }
+    }
+}
+
+/// Whole milliseconds of a duration, as the statements take them.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// One registration: a validated document, ready to be written.
@@ -331,6 +367,18 @@ pub struct Claimed {
     pub more: bool,
 }
 
+impl Claimed {
+    /// Puts what a claim took into the order to dispatch it, and tells whether more may be waiting: a
+    /// full batch leaves some behind, and so does a full share of expired leases.
+    fn ordered(now: UnixMs, next_at: Option<UnixMs>, mut runs: Vec<ClaimedRun>, limit: i32) -> Self {
+        runs.sort_by_key(|run| (std::cmp::Reverse(run.priority), run.due_at, run.id));
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let reclaimed = runs.iter().filter(|run| run.reclaimed).count();
+        let more = runs.len() >= limit || reclaimed >= (limit / 2).max(1);
+        Self { now, next_at, runs, more }
+    }
+}
+
 /// What a settle did.
 #[derive(Clone, Debug)]
 pub struct Settled {
@@ -340,6 +388,12 @@ pub struct Settled {
     pub results: Vec<SettleResult>,
     /// The least instant that became pending, to be hinted.
     pub armed_min: Option<UnixMs>,
+}
+
+impl Settled {
+    fn lower(&mut self, armed_at: Option<UnixMs>) {
+        self.armed_min = [self.armed_min, armed_at].into_iter().flatten().min();
+    }
 }
 
 /// What became of one settlement.

@@ -1,1 +1,190 @@
-//! placeholder
+//! The store on SQLite (bundled): the embedded default. WAL with `synchronous=FULL`, so that what is
+//! acknowledged is on disk; one writer connection, every read-then-write inside `BEGIN IMMEDIATE`.
+//!
+//! Same files and method names as [`super::postgres`]; differences carry a comment that begins "Differs:".
+
+mod run;
+mod schedule;
+pub mod sql;
+mod wake;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqliteConnection, Transaction};
+
+use super::{
+    AttemptRow, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled,
+    StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, WakeReading, millis,
+};
+use crate::model::run::Settlement;
+use crate::model::schedule::ClientKey;
+use crate::model::timing::Arming;
+use crate::model::{RunId, ScheduleId, UnixMs};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// How long a statement waits for another process that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The store on SQLite.
+///
+/// Differs: counts a transaction as one statement; what happens inside one never leaves the process.
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    settings: StoreSettings,
+    statements: StatementCounter,
+}
+
+impl SqliteStore {
+    /// A store in the file at `path`, which is created when missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the file cannot be opened.
+    pub async fn open(path: &str, settings: StoreSettings) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path.strip_prefix("//").unwrap_or(path))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        let writer = quiet(1).connect_with(options.clone()).await?;
+        let readers = quiet(settings.connections.clamp(1, 4)).connect_lazy_with(options.read_only(true));
+        Ok(Self { writer, readers, settings, statements: StatementCounter::default() })
+    }
+
+    fn retain_ms(&self) -> i64 {
+        millis(self.settings.retain_runs)
+    }
+
+    fn injected_now(&self) -> Option<UnixMs> {
+        self.settings.injected_now.as_ref().map(super::InjectedNow::get)
+    }
+
+    /// The one way to write: takes the write lock before it reads, so that nothing it read is stale.
+    async fn begin(&self) -> Result<(Transaction<'static, Sqlite>, UnixMs), StoreError> {
+        self.statements.count(1);
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let now = self.read_now(&mut transaction).await?;
+        Ok((transaction, now))
+    }
+
+    async fn read_now(&self, connection: &mut SqliteConnection) -> Result<UnixMs, StoreError> {
+        Ok(sqlx::query_scalar(sql::NOW).bind(self.injected_now()).fetch_one(connection).await?)
+    }
+}
+
+/// A pool that leaves idle connections alone.
+fn quiet(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn schedule_upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
+        self.upsert(batch).await
+    }
+
+    async fn schedule_update(&self, registration: &Registration) -> Result<Upserted, StoreError> {
+        self.update(registration).await
+    }
+
+    async fn schedule_get(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
+        self.get(id).await
+    }
+
+    async fn schedule_payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
+        self.payload_by_client(client).await
+    }
+
+    async fn schedule_list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.list(filter, page).await
+    }
+
+    async fn schedule_delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
+        self.delete(selection).await
+    }
+
+    async fn schedule_pause(&self, id: ScheduleId) -> Result<(), StoreError> {
+        self.pause(id).await
+    }
+
+    async fn schedule_resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
+        self.resume(id, arming).await
+    }
+
+    async fn schedule_trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {
+        self.trigger(id).await
+    }
+
+    async fn run_claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        self.claim(claim).await
+    }
+
+    async fn run_settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError> {
+        self.settle(batch).await
+    }
+
+    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError> {
+        self.renew(held, lease).await
+    }
+
+    async fn run_get(&self, id: RunId) -> Result<Option<(RunRow, Vec<AttemptRow>)>, StoreError> {
+        self.run(id).await
+    }
+
+    async fn run_list(
+        &self,
+        schedule: ScheduleId,
+        after: Option<(UnixMs, i64)>,
+        limit: i64,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.runs(schedule, after, limit).await
+    }
+
+    async fn wake_read(&self) -> Result<WakeReading, StoreError> {
+        self.wake().await
+    }
+
+    async fn prune(&self, limit: i64) -> Result<u64, StoreError> {
+        self.prune_batch(limit).await
+    }
+
+    async fn epoch_next(&self) -> Result<i64, StoreError> {
+        self.epoch().await
+    }
+
+    async fn ping(&self) -> Result<UnixMs, StoreError> {
+        self.now().await
+    }
+
+    async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
+        self.dry().await
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        // Differs: no advisory lock. Of two starters one may find the other's tables half way; by the
+        // second try they are whole and recorded.
+        match MIGRATIONS.run(&self.writer).await {
+            Ok(()) => Ok(()),
+            Err(_) => MIGRATIONS.run(&self.writer).await.map_err(StoreError::Migration),
+        }
+    }
+
+    fn statements(&self) -> u64 {
+        self.statements.get()
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,367 @@
+//! Schedules on PostgreSQL: register, update, pause, resume, trigger, delete, read.
+
+use sqlx::Row;
+use sqlx::postgres::{PgRow, PgTransaction};
+use uuid::Uuid;
+
+use super::{PostgresStore, sql};
+use crate::model::schedule::ClientKey;
+use crate::model::timing::{ArmAt, Arming};
+use crate::model::{ScheduleId, UnixMs};
+use crate::store::rows::{self, schedule_row};
+use crate::store::{
+    Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered, Upserted,
+    UpsertedSchedule,
+};
+
+/// How often a registration starts over because the schedule it found unchanged was gone a moment later.
+const UPSERT_TRIES: usize = 5;
+
+impl PostgresStore {
+    pub(super) async fn upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
+        let mut done: Vec<Option<UpsertedSchedule>> = vec![None; batch.len()];
+        for _ in 0..UPSERT_TRIES {
+            let open: Vec<usize> = (0..batch.len()).filter(|index| done[*index].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            for (index, written) in self.upsert_changed(batch, &open).await? {
+                done[index] = Some(written);
+            }
+            for index in open {
+                if done[index].is_none() {
+                    done[index] = self.upsert_unchanged(&batch[index]).await?;
+                }
+            }
+        }
+        let schedules: Option<Vec<UpsertedSchedule>> = done.into_iter().collect();
+        let schedules = schedules.ok_or_else(|| {
+            StoreError::Broken("the schedule was deleted and registered again too often meanwhile".to_owned())
+        })?;
+        Ok(Upserted { armed_min: schedules.iter().filter_map(|schedule| schedule.due_at).min(), schedules })
+    }
+
+    async fn upsert_changed(
+        &self,
+        batch: &[Registration],
+        open: &[usize],
+    ) -> Result<Vec<(usize, UpsertedSchedule)>, StoreError> {
+        let of = |index: &usize| &batch[*index];
+        let column = |field: fn(&Registration) -> &str| open.iter().map(|i| field(of(i))).collect::<Vec<&str>>();
+        let times: Vec<ArmColumns> = open.iter().map(|i| ArmColumns::of(&of(i).arming)).collect();
+        self.statements.count(1);
+        let rows = sqlx::query(sql::SCHEDULE_UPSERT)
+            .bind(self.injected_now())
+            .bind(open.iter().map(|i| of(i).id).collect::<Vec<Uuid>>())
+            .bind(column(|r| &r.client.application))
+            .bind(column(|r| &r.client.group))
+            .bind(column(|r| &r.client.key))
+            .bind(column(|r| &r.client.operation))
+            .bind(column(|r| &r.client.kind))
+            .bind(column(|r| &r.name))
+            .bind(column(|r| &r.payload))
+            .bind(column(|r| &r.fingerprint))
+            .bind(column(|r| &r.queue))
+            .bind(open.iter().map(|i| of(i).priority).collect::<Vec<i16>>())
+            .bind(times.iter().map(|t| t.calendar).collect::<Vec<bool>>())
+            .bind(times.iter().map(|t| t.at).collect::<Vec<Option<i64>>>())
+            .bind(times.iter().map(|t| t.after).collect::<Vec<Option<i64>>>())
+            .bind(times.iter().map(|t| t.unchanged).collect::<Vec<i16>>())
+            .bind(open.iter().map(|i| of(i).run_id).collect::<Vec<Uuid>>())
+            .fetch_all(&self.pool)
+            .await;
+        match rows {
+            Ok(rows) => rows.iter().map(|row| written(row).map(|(ord, schedule)| (open[ord], schedule))).collect(),
+            Err(error) if violates(&error, "runs_once") => {
+                let clients: Vec<&ClientKey> = open.iter().map(|i| &of(i).client).collect();
+                Err(self.occurrence_taken(&clients).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn upsert_unchanged(&self, registration: &Registration) -> Result<Option<UpsertedSchedule>, StoreError> {
+        let client = &registration.client;
+        self.statements.count(1);
+        let found = sqlx::query(sql::SCHEDULE_FIND)
+            .bind(&client.application)
+            .bind(&client.group)
+            .bind(&client.key)
+            .bind(&client.operation)
+            .bind(&client.kind)
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(found) = found else { return Ok(None) };
+        let id: Uuid = found.try_get("id")?;
+        let mut due_at: Option<UnixMs> = found.try_get("due_at")?;
+        if found.try_get("armed_missing")? {
+            due_at = self.rearm(id, registration).await?;
+        }
+        Ok(Some(UpsertedSchedule { id, revision: found.try_get("revision")?, change: Change::Unchanged, due_at }))
+    }
+
+    /// Heals a schedule that has no armed run (rule 3), which only a bug or a hand in the tables makes.
+    async fn rearm(&self, id: ScheduleId, registration: &Registration) -> Result<Option<UnixMs>, StoreError> {
+        let arm = ArmColumns::of(&registration.arming);
+        self.statements.count(1);
+        let armed = sqlx::query_scalar(sql::SCHEDULE_REARM)
+            .bind(self.injected_now())
+            .bind(id)
+            .bind(registration.run_id)
+            .bind(arm.calendar)
+            .bind(arm.at)
+            .bind(arm.after)
+            .fetch_optional(&self.pool)
+            .await;
+        self.taken_by_id(armed, id).await
+    }
+
+    pub(super) async fn update(&self, registration: &Registration) -> Result<Upserted, StoreError> {
+        let client = &registration.client;
+        let arm = ArmColumns::of(&registration.arming);
+        self.statements.count(1);
+        let updated = sqlx::query(sql::SCHEDULE_UPDATE)
+            .bind(self.injected_now())
+            .bind(registration.id)
+            .bind(&client.application)
+            .bind(&client.group)
+            .bind(&client.key)
+            .bind(&client.operation)
+            .bind(&client.kind)
+            .bind(&registration.name)
+            .bind(&registration.fingerprint)
+            .bind(&registration.payload)
+            .bind(&registration.queue)
+            .bind(registration.priority)
+            .bind(arm.at)
+            .bind(arm.after)
+            .bind(arm.unchanged)
+            .bind(registration.run_id)
+            .bind(arm.calendar)
+            .fetch_optional(&self.pool)
+            .await;
+        if let Err(error) = &updated
+            && violates(error, "schedules_client")
+        {
+            let holder = self.id_by_client(client).await?;
+            return Err(holder.map_or(StoreError::NotFound, StoreError::ClientKeyTaken));
+        }
+        let schedule = match self.taken_by_id(updated, registration.id).await? {
+            Some(row) => written(&row)?.1,
+            None => self.update_unchanged(registration).await?,
+        };
+        Ok(Upserted { armed_min: schedule.due_at, schedules: vec![schedule] })
+    }
+
+    async fn update_unchanged(&self, registration: &Registration) -> Result<UpsertedSchedule, StoreError> {
+        let current = self.get(registration.id).await?.ok_or(StoreError::NotFound)?;
+        match self.upsert_unchanged(registration).await? {
+            Some(found) if found.id == current.id => Ok(found),
+            _ => Err(StoreError::NotFound),
+        }
+    }
+
+    pub(super) async fn pause(&self, id: ScheduleId) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        let paused = sqlx::query(sql::SCHEDULE_PAUSE)
+            .bind(self.injected_now())
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+        sqlx::query(sql::RUN_DISARM).bind(id).execute(&mut *transaction).await?;
+        if paused == 0 {
+            transaction.rollback().await?;
+            return self.explain_state(id).await.map(|_| ());
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    pub(super) async fn resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
+        let arm = ArmColumns::of(arming);
+        self.statements.count(1);
+        let resumed = sqlx::query_scalar(sql::SCHEDULE_RESUME)
+            .bind(self.injected_now())
+            .bind(id)
+            .bind(Uuid::now_v7())
+            .bind(arm.calendar)
+            .bind(arm.at)
+            .bind(arm.after)
+            .fetch_optional(&self.pool)
+            .await;
+        match self.taken_by_id(resumed, id).await? {
+            Some(due_at) => Ok(Some(due_at)),
+            None => self.explain_state(id).await.map(|_| None),
+        }
+    }
+
+    pub(super) async fn trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {
+        let run_id = Uuid::now_v7();
+        self.statements.count(1);
+        let triggered = sqlx::query_scalar(sql::SCHEDULE_TRIGGER)
+            .bind(self.injected_now())
+            .bind(id)
+            .bind(run_id)
+            .fetch_optional(&self.pool)
+            .await?;
+        if let Some(due_at) = triggered {
+            return Ok(Triggered { run_id, due_at });
+        }
+        let current = self.get(id).await?.ok_or(StoreError::NotFound)?;
+        Err(StoreError::WrongState(current.state))
+    }
+
+    pub(super) async fn delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
+        let nobody = ClientKey::default();
+        let (id, client) = match selection {
+            Selection::Id(id) => (Some(*id), &nobody),
+            Selection::Client(client) if *client == nobody => return Ok(Deleted { count: 0, in_flight: 0 }),
+            Selection::Client(client) => (None, client),
+        };
+        let mut transaction = self.begin().await?;
+        let ids: Vec<Uuid> = sqlx::query_scalar(sql::SCHEDULE_DELETE)
+            .bind(self.injected_now())
+            .bind(id)
+            .bind(&client.application)
+            .bind(&client.group)
+            .bind(&client.key)
+            .bind(&client.operation)
+            .bind(&client.kind)
+            .bind(self.retain_ms())
+            .fetch_all(&mut *transaction)
+            .await?;
+        sqlx::query(sql::RUN_CANCEL)
+            .bind(self.injected_now())
+            .bind(&ids)
+            .bind(self.retain_ms())
+            .execute(&mut *transaction)
+            .await?;
+        let in_flight: i64 = sqlx::query_scalar(sql::RUN_IN_FLIGHT).bind(&ids).fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Deleted { count: ids.len() as u64, in_flight: in_flight.unsigned_abs() })
+    }
+
+    pub(super) async fn get(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
+        self.statements.count(1);
+        let row = sqlx::query(sql::SCHEDULE_GET).bind(id).fetch_optional(&self.pool).await?;
+        row.as_ref().map(schedule_row).transpose()
+    }
+
+    pub(super) async fn list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
+        let client = &filter.client;
+        self.statements.count(1);
+        let rows = sqlx::query(sql::SCHEDULE_LIST)
+            .bind(rows::state_codes(&filter.states))
+            .bind(&client.application)
+            .bind(&client.group)
+            .bind(&client.key)
+            .bind(&client.operation)
+            .bind(&client.kind)
+            .bind(page.after)
+            .bind(page.limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(schedule_row).collect()
+    }
+
+    pub(super) async fn payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
+        match self.id_by_client(client).await? {
+            Some(id) => Ok(self.get(id).await?.map(|schedule| schedule.payload)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
+        self.statements.count(1);
+        Ok(sqlx::query_scalar(sql::SCHEDULE_DRY).fetch_all(&self.pool).await?)
+    }
+
+    async fn id_by_client(&self, client: &ClientKey) -> Result<Option<ScheduleId>, StoreError> {
+        self.statements.count(1);
+        let row = sqlx::query(sql::SCHEDULE_FIND)
+            .bind(&client.application)
+            .bind(&client.group)
+            .bind(&client.key)
+            .bind(&client.operation)
+            .bind(&client.kind)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.try_get("id")).transpose()?)
+    }
+
+    /// Why a state change found nothing to change: `Ok` when it had been made already.
+    async fn explain_state(&self, id: ScheduleId) -> Result<ScheduleRow, StoreError> {
+        let current = self.get(id).await?.ok_or(StoreError::NotFound)?;
+        rows::refuse_finished(current)
+    }
+
+    async fn begin(&self) -> Result<PgTransaction<'static>, StoreError> {
+        self.statements.count(4); // begin, two statements, commit
+        Ok(self.pool.begin().await?)
+    }
+
+    async fn occurrence_taken(&self, clients: &[&ClientKey]) -> Result<StoreError, StoreError> {
+        let column = |field: fn(&ClientKey) -> &str| clients.iter().map(|c| field(c)).collect::<Vec<&str>>();
+        self.statements.count(1);
+        let latest: Option<UnixMs> = sqlx::query_scalar(sql::LATEST_BY_CLIENT)
+            .bind(column(|c| &c.application))
+            .bind(column(|c| &c.group))
+            .bind(column(|c| &c.key))
+            .bind(column(|c| &c.operation))
+            .bind(column(|c| &c.kind))
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(StoreError::OccurrenceTaken { latest: latest.unwrap_or(0) })
+    }
+
+    async fn taken_by_id<T>(
+        &self,
+        outcome: Result<Option<T>, sqlx::Error>,
+        id: ScheduleId,
+    ) -> Result<Option<T>, StoreError> {
+        match outcome {
+            Err(error) if violates(&error, "runs_once") => {
+                self.statements.count(1);
+                let latest: Option<UnixMs> =
+                    sqlx::query_scalar(sql::LATEST_BY_ID).bind(id).fetch_one(&self.pool).await?;
+                Err(StoreError::OccurrenceTaken { latest: latest.unwrap_or(0) })
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+}
+
+/// An arming as the statements take it.
+struct ArmColumns {
+    calendar: bool,
+    at: Option<i64>,
+    after: Option<i64>,
+    unchanged: i16,
+}
+
+impl ArmColumns {
+    fn of(arming: &Arming) -> Self {
+        let (at, after) = match arming.at {
+            ArmAt::At(at) => (Some(at), None),
+            ArmAt::AfterMs(after) => (None, Some(after)),
+        };
+        Self { calendar: arming.calendar, at, after, unchanged: arming.unchanged as i16 }
+    }
+}
+
+/// The position in the batch and what was written there.
+fn written(row: &PgRow) -> Result<(usize, UpsertedSchedule), StoreError> {
+    let ord: i64 = row.try_get("ord")?;
+    let created: bool = row.try_get("created")?;
+    let schedule = UpsertedSchedule {
+        id: row.try_get("id")?,
+        revision: row.try_get("revision")?,
+        change: if created { Change::Created } else { Change::Replaced },
+        due_at: row.try_get("due_at")?,
+    };
+    Ok((usize::try_from(ord - 1).unwrap_or_default(), schedule))
+}
+
+fn violates(error: &sqlx::Error, constraint: &str) -> bool {
+    error.as_database_error().is_some_and(|database| database.constraint() == Some(constraint))
+}

@@ -1,0 +1,398 @@
+//! The statements of the PostgreSQL store, public so that tests can `EXPLAIN` them.
+//!
+//! In all of them `$1` is the injected now, null in production. `statement_timestamp()` and not
+//! `clock_timestamp()`, which defeats the indexes; `floor` and not a plain cast, which rounds up and
+//! would fire half a millisecond early.
+
+pub use crate::store::sql::*;
+
+/// The database's now in unix milliseconds.
+macro_rules! clock {
+    () => {
+        "clock AS MATERIALIZED (
+  SELECT coalesce($1::bigint, floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint) AS now)"
+    };
+}
+
+/// Arms the schedules of `written` (id, revision, series, state, and how to arm). Replaces the pending
+/// armed run in place under a new id: of two who arm at once exactly one run is left, the newest's.
+macro_rules! armed {
+    () => {
+        "armed AS (
+  INSERT INTO runs AS r (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
+  SELECT w.run_id, w.id, w.revision, CASE WHEN w.calendar THEN 0 ELSE w.series END,
+         coalesce(w.arm_at, c.now + w.arm_after), greatest(coalesce(w.arm_at, c.now + w.arm_after), c.now),
+         true, w.queue, w.priority, 0
+    FROM written w CROSS JOIN clock c
+   WHERE w.state = 0
+   ORDER BY w.id
+  ON CONFLICT (schedule_id) WHERE state = 0 AND armed DO UPDATE
+     SET id = excluded.id, revision = excluded.revision, series = excluded.series, nominal_at = excluded.nominal_at,
+         due_at = excluded.due_at, queue = excluded.queue, priority = excluded.priority, attempt = 0, crashes = 0,
+         lease_owner = NULL, claimed_at = NULL, outcome = NULL, http_status = NULL, detail = NULL
+  RETURNING r.schedule_id, r.due_at)"
+    };
+}
+
+/// Registers a batch by client key. Rows that come back were written; the others are unchanged.
+///
+/// An arming that is never equal to the one before (`now`, `delay`, a date that has passed) gets a
+/// fingerprint nothing else has, so that one comparison decides for all timings.
+pub const SCHEDULE_UPSERT: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+input AS MATERIALIZED (
+  SELECT i.id, i.application, i.client_group, i.client_key, i.operation, i.client_type, i.name, i.payload, i.queue,
+         i.priority, i.calendar, i.arm_at, i.arm_after, i.run_id, i.ord,
+         i.fingerprint || CASE WHEN i.unchanged = 2 OR (i.unchanged = 1 AND i.arm_at <= c.now)
+                               THEN ':' || i.run_id ELSE '' END AS fingerprint
+    FROM clock c CROSS JOIN unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+           $9::text[], $10::text[], $11::text[], $12::smallint[], $13::boolean[], $14::bigint[], $15::bigint[],
+           $16::smallint[], $17::uuid[]) WITH ORDINALITY
+         AS i (id, application, client_group, client_key, operation, client_type, name, payload, fingerprint, queue,
+               priority, calendar, arm_at, arm_after, unchanged, run_id, ord)),
+upserted AS (
+  INSERT INTO schedules AS s (id, application, client_group, client_key, operation, client_type, name, state, revision,
+                              series, iterations, fingerprint, payload, queue, priority, created_at, updated_at)
+  SELECT i.id, i.application, i.client_group, i.client_key, i.operation, i.client_type, i.name, 0, 1,
+         CASE WHEN i.calendar THEN 0 ELSE 1 END, 0, i.fingerprint, i.payload, i.queue, i.priority, c.now, c.now
+    FROM input i CROSS JOIN clock c
+   ORDER BY i.application, i.client_group, i.client_key, i.operation, i.client_type
+  ON CONFLICT (application, client_group, client_key, operation, client_type) WHERE state <> 3 DO UPDATE
+     SET name = excluded.name, fingerprint = excluded.fingerprint, payload = excluded.payload, queue = excluded.queue,
+         priority = excluded.priority, state = CASE WHEN s.state = 1 THEN 1 ELSE 0 END, revision = s.revision + 1,
+         series = s.series + excluded.series, updated_at = excluded.updated_at, prune_at = NULL
+   WHERE s.fingerprint <> excluded.fingerprint OR s.state = 2
+  RETURNING s.id, s.application, s.client_group, s.client_key, s.operation, s.client_type, s.state, s.revision, s.series),
+written AS (
+  SELECT i.ord, i.id AS offered_id, i.run_id, i.calendar, i.arm_at, i.arm_after, i.queue, i.priority,
+         u.id, u.state, u.revision, u.series
+    FROM upserted u JOIN input i USING (application, client_group, client_key, operation, client_type)),
+",
+    armed!(),
+    "
+SELECT w.ord, w.id, w.revision, w.id = w.offered_id AS created, a.due_at
+  FROM written w LEFT JOIN armed a ON a.schedule_id = w.id"
+);
+
+/// What an unchanged registration finds, by client key; `armed_missing` when its armed run is not there.
+pub const SCHEDULE_FIND: &str = "\
+SELECT s.id, s.revision, p.due_at,
+       s.state = 0 AND p.due_at IS NULL AND NOT EXISTS (
+         SELECT 1 FROM runs r WHERE r.state = 1 AND r.schedule_id = s.id AND r.armed AND r.revision = s.revision)
+         AS armed_missing
+  FROM schedules s LEFT JOIN runs p ON p.schedule_id = s.id AND p.state = 0 AND p.armed
+ WHERE s.application = $1 AND s.client_group = $2 AND s.client_key = $3 AND s.operation = $4 AND s.client_type = $5
+   AND s.state <> 3";
+
+/// Replaces one schedule by id. No row: it is unchanged or not there.
+pub const SCHEDULE_UPDATE: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+input AS MATERIALIZED (
+  SELECT $9::text || CASE WHEN $15::smallint = 2 OR ($15 = 1 AND $13::bigint <= c.now) THEN ':' || $16::uuid ELSE '' END
+         AS fingerprint FROM clock c),
+updated AS (
+  UPDATE schedules s
+     SET application = $3, client_group = $4, client_key = $5, operation = $6, client_type = $7, name = $8,
+         fingerprint = i.fingerprint, payload = $10, queue = $11, priority = $12,
+         state = CASE WHEN s.state = 1 THEN 1 ELSE 0 END, revision = s.revision + 1,
+         series = s.series + CASE WHEN $17::boolean THEN 0 ELSE 1 END, updated_at = c.now, prune_at = NULL
+    FROM input i CROSS JOIN clock c
+   WHERE s.id = $2 AND s.state <> 3 AND (s.fingerprint <> i.fingerprint OR s.state = 2)
+  RETURNING s.id, s.state, s.revision, s.series),
+written AS (
+  SELECT u.id, u.state, u.revision, u.series, $16::uuid AS run_id, $17::boolean AS calendar, $13::bigint AS arm_at,
+         $14::bigint AS arm_after, $11::text AS queue, $12::smallint AS priority
+    FROM updated u),
+",
+    armed!(),
+    "
+SELECT 1::bigint AS ord, w.id, w.revision, false AS created, a.due_at
+  FROM written w LEFT JOIN armed a ON a.schedule_id = w.id"
+);
+
+/// Arms a schedule whose armed run is missing, without a new revision.
+pub const SCHEDULE_REARM: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+locked AS MATERIALIZED (
+  SELECT s.id, s.state, s.revision, s.series, s.queue, s.priority FROM schedules s
+   WHERE s.id = $2 AND s.state = 0 FOR UPDATE),
+written AS (
+  SELECT l.*, $3::uuid AS run_id, $4::boolean AS calendar, $5::bigint AS arm_at, $6::bigint AS arm_after FROM locked l
+   WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.schedule_id = l.id AND r.state = 1 AND r.armed AND r.revision = l.revision)),
+",
+    armed!(),
+    "
+SELECT a.due_at FROM armed a"
+);
+
+/// Makes a paused schedule active and arms it.
+pub const SCHEDULE_RESUME: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+resumed AS (
+  UPDATE schedules s SET state = 0, revision = s.revision + 1, updated_at = c.now,
+         series = s.series + CASE WHEN $4::boolean THEN 0 ELSE 1 END
+    FROM clock c WHERE s.id = $2 AND s.state = 1
+  RETURNING s.id, s.state, s.revision, s.series, s.queue, s.priority),
+written AS (
+  SELECT u.*, $3::uuid AS run_id, $4::boolean AS calendar, $5::bigint AS arm_at, $6::bigint AS arm_after FROM resumed u),
+",
+    armed!(),
+    "
+SELECT a.due_at FROM armed a"
+);
+
+/// Makes an active schedule paused.
+pub const SCHEDULE_PAUSE: &str = concat!(
+    "WITH ",
+    clock!(),
+    "
+UPDATE schedules s SET state = 1, revision = s.revision + 1, updated_at = c.now
+  FROM clock c WHERE s.id = $2 AND s.state = 0"
+);
+
+/// Adds a run that is due now and not armed.
+pub const SCHEDULE_TRIGGER: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+numbered AS (
+  UPDATE schedules SET series = series + 1 WHERE id = $2 AND state IN (0, 2)
+  RETURNING id, revision, series, queue, priority)
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
+SELECT $3, n.id, n.revision, n.series, c.now, c.now, false, n.queue, n.priority, 0 FROM numbered n CROSS JOIN clock c
+RETURNING due_at"
+);
+
+/// Deletes what matches an id ($2) or, where that is null, client fields ($3 to $7).
+pub const SCHEDULE_DELETE: &str = concat!(
+    "WITH ",
+    clock!(),
+    "
+UPDATE schedules s SET state = 3, revision = s.revision + 1, updated_at = c.now, prune_at = c.now + $8
+  FROM clock c
+ WHERE s.state <> 3
+   AND CASE WHEN $2::uuid IS NOT NULL THEN s.id = $2
+            ELSE ($3 = '' OR s.application = $3) AND ($4 = '' OR s.client_group = $4) AND ($5 = '' OR s.client_key = $5)
+             AND ($6 = '' OR s.operation = $6) AND ($7 = '' OR s.client_type = $7) END
+RETURNING s.id"
+);
+
+/// Cancels what is pending of deleted schedules: the one terminal transition beside settle, because
+/// nothing holds these runs and nothing is to be armed after them. In the delete's transaction and after
+/// its row locks, so that no settle can slip a successor behind it.
+pub const RUN_CANCEL: &str = concat!(
+    "WITH ",
+    clock!(),
+    "
+UPDATE runs r SET state = 5, finished_at = c.now, outcome = 'deleted', prune_at = c.now + $3
+  FROM clock c WHERE r.schedule_id = ANY($2) AND r.state = 0"
+);
+
+/// Runs of deleted schedules that are being dispatched.
+pub const RUN_IN_FLIGHT: &str = "SELECT count(*) FROM runs WHERE state = 1 AND schedule_id = ANY($1)";
+
+/// A schedule with the run that stands for its status: the armed one of its current revision.
+macro_rules! schedule_select {
+    () => {
+        "SELECT s.id, s.payload, s.state, s.revision, s.iterations, s.created_at, s.updated_at,
+       r.id AS run_id, r.state AS run_state, r.due_at, r.attempt, r.outcome
+  FROM schedules s LEFT JOIN LATERAL (
+       SELECT r.id, r.state, r.due_at, r.attempt, r.outcome FROM runs r
+        WHERE r.schedule_id = s.id AND s.state IN (0, 2) AND r.armed AND r.revision = s.revision
+        ORDER BY r.nominal_at DESC, r.series DESC LIMIT 1) r ON true "
+    };
+}
+
+/// One schedule by id.
+pub const SCHEDULE_GET: &str = concat!(schedule_select!(), "WHERE s.id = $1 AND s.state <> 3");
+
+/// Schedules in id order.
+pub const SCHEDULE_LIST: &str = concat!(
+    schedule_select!(),
+    "WHERE s.state = ANY($1) AND ($2 = '' OR s.application = $2) AND ($3 = '' OR s.client_group = $3)
+   AND ($4 = '' OR s.client_key = $4) AND ($5 = '' OR s.operation = $5) AND ($6 = '' OR s.client_type = $6)
+   AND ($7::uuid IS NULL OR s.id > $7)
+ ORDER BY s.id LIMIT $8"
+);
+
+/// Claims up to `$2` runs. Cost O(batch log n + priorities in use): a loose index scan finds the
+/// priorities in use, a lateral range per priority takes their due rows, neither future rows nor the
+/// rest of the due ones are touched. At most half of the batch are expired leases, so that neither
+/// starves the other.
+pub const RUN_CLAIM: &str = concat!(
+    "WITH RECURSIVE ",
+    clock!(),
+    ",
+band AS (
+  SELECT q.queue, (SELECT r.priority FROM runs r WHERE r.state = 0 AND r.queue = q.queue ORDER BY r.priority DESC LIMIT 1)
+         AS priority
+    FROM unnest($5::text[]) AS q (queue)
+  UNION ALL
+  SELECT b.queue, (SELECT r.priority FROM runs r WHERE r.state = 0 AND r.queue = b.queue AND r.priority < b.priority
+                    ORDER BY r.priority DESC LIMIT 1)
+    FROM band b WHERE b.priority IS NOT NULL),
+expired AS MATERIALIZED (
+  SELECT r.id FROM runs r
+   WHERE r.state = 1 AND r.lease_until <= (SELECT now FROM clock) AND r.queue = ANY($5)
+   ORDER BY r.lease_until, r.id LIMIT greatest(1, $2 / 2) FOR UPDATE SKIP LOCKED),
+ready AS MATERIALIZED (
+  SELECT c.id
+    FROM (SELECT queue, priority FROM band WHERE priority IS NOT NULL ORDER BY priority DESC) b
+   CROSS JOIN LATERAL (
+         SELECT r.id FROM runs r
+          WHERE r.state = 0 AND r.queue = b.queue AND r.priority = b.priority AND r.due_at <= (SELECT now FROM clock)
+          ORDER BY r.due_at, r.id LIMIT $2 FOR UPDATE SKIP LOCKED) c
+   LIMIT $2 - (SELECT count(*) FROM expired)),
+taken AS (
+  UPDATE runs u
+     SET state = 1, attempt = u.attempt + 1, crashes = u.crashes + x.expired, lease_token = u.lease_token + 1,
+         lease_owner = $3, claimed_at = (SELECT now FROM clock), lease_until = (SELECT now FROM clock) + $4
+    FROM (SELECT id, 0 AS expired FROM ready UNION ALL SELECT id, 1 FROM expired) x
+   WHERE u.id = x.id
+  RETURNING u.id, u.schedule_id, u.revision, u.series, u.nominal_at, u.due_at, u.armed, u.priority, u.attempt, u.crashes,
+            u.lease_token, x.expired = 1 AS reclaimed)
+SELECT c.now,
+       (SELECT r.due_at FROM runs r WHERE r.state = 0 AND r.due_at > (SELECT now FROM clock) ORDER BY r.due_at LIMIT 1)
+         AS next_at,
+       t.id, t.schedule_id, t.revision, t.series, t.nominal_at, t.due_at, t.armed, t.priority, t.attempt, t.crashes,
+       t.lease_token, t.reclaimed, s.state AS schedule_state, s.revision AS schedule_revision, s.payload
+  FROM clock c LEFT JOIN taken t ON true LEFT JOIN schedules s ON s.id = t.schedule_id"
+);
+
+/// The one exit. `exit`: 0 finish, 1 retry, 2 hand back. Locks the runs in id order, then their
+/// schedules in id order (the order register and delete follow too: schedule, then pending run), so that
+/// what it decides by is the newest committed revision and two settlers cannot deadlock.
+pub const RUN_SETTLE: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+input AS MATERIALIZED (
+  SELECT * FROM unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bigint[], $8::text[], $9::integer[],
+           $10::text[], $11::bigint[], $12::bigint[], $13::integer[], $14::integer[], $15::uuid[], $16::integer[],
+           $17::bigint[], $18::bigint[], $19::text[]) WITH ORDINALITY
+         AS i (run_id, token, exit, state, wait_ms, outcome, http_status, detail, next_at, next_after, coalesced, skipped,
+               next_id, attempt, started_at, ended_at, worker, ord)),
+held AS MATERIALIZED (
+  SELECT r.id, r.schedule_id, r.revision, r.series, r.nominal_at, r.armed, r.queue, r.priority
+    FROM runs r JOIN input i ON r.id = i.run_id
+   WHERE r.state = 1 AND r.lease_token = i.token
+   ORDER BY r.id FOR UPDATE OF r),
+owner AS MATERIALIZED (
+  SELECT s.id, s.state, s.revision FROM schedules s
+   WHERE s.id IN (SELECT schedule_id FROM held) ORDER BY s.id FOR UPDATE),
+decided AS MATERIALIZED (
+  SELECT h.id, h.schedule_id, h.revision, h.series, h.nominal_at, h.armed, h.queue, h.priority, d.live, c.now,
+         CASE WHEN i.exit = 0 THEN i.state WHEN d.live THEN 0 WHEN i.exit = 1 THEN 3 ELSE 5 END AS to_state,
+         CASE WHEN i.exit = 0 OR d.live AND i.exit = 1 THEN i.outcome WHEN d.live THEN NULL ELSE 'replaced' END AS to_outcome,
+         i.exit, i.token, i.wait_ms, i.http_status, i.detail, i.outcome, i.next_at, i.next_after, i.coalesced, i.skipped,
+         i.next_id, i.attempt, i.started_at, i.ended_at, i.worker, i.ord
+    FROM held h JOIN input i ON i.run_id = h.id LEFT JOIN owner o ON o.id = h.schedule_id CROSS JOIN clock c
+   CROSS JOIN LATERAL (SELECT coalesce(o.state = 0 AND o.revision = h.revision, false)
+                           OR coalesce(NOT h.armed AND o.state = 2 AND o.revision = h.revision, false) AS live) d),
+settled AS (
+  UPDATE runs r
+     SET state = d.to_state, lease_until = NULL,
+         due_at = CASE WHEN d.to_state = 0 THEN d.now + d.wait_ms ELSE r.due_at END,
+         attempt = r.attempt - CASE WHEN d.exit = 2 THEN 1 ELSE 0 END,
+         finished_at = CASE WHEN d.to_state = 0 THEN NULL ELSE d.now END,
+         prune_at = CASE WHEN d.to_state = 0 THEN NULL ELSE d.now + $2 END,
+         outcome = d.to_outcome, http_status = d.http_status, detail = d.detail,
+         coalesced = r.coalesced + d.coalesced, skipped = r.skipped + d.skipped
+    FROM decided d WHERE r.id = d.id),
+armed AS (
+  INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
+  SELECT d.next_id, d.schedule_id, d.revision, d.series, n.at, n.at, true, d.queue, d.priority, 0
+    FROM decided d
+   CROSS JOIN LATERAL (SELECT coalesce(d.next_at, greatest(d.now + d.next_after, d.nominal_at + 1)) AS at) n
+   WHERE d.exit = 0 AND d.armed AND d.live AND n.at IS NOT NULL
+  ON CONFLICT DO NOTHING
+  RETURNING due_at),
+counted AS (
+  UPDATE schedules s
+     SET iterations = s.iterations + d.succeeded, state = CASE WHEN d.finished THEN 2 ELSE s.state END,
+         prune_at = CASE WHEN d.finished THEN d.now + $2 ELSE s.prune_at END
+    FROM (SELECT schedule_id, now, count(*) FILTER (WHERE to_state = 2) AS succeeded,
+                 bool_or(exit = 0 AND armed AND live AND next_at IS NULL AND next_after IS NULL) AS finished
+            FROM decided GROUP BY schedule_id, now) d
+   WHERE s.id = d.schedule_id AND (d.succeeded > 0 OR d.finished)),
+kept AS (
+  INSERT INTO attempts (run_id, lease_token, attempt, worker, started_at, ended_at, outcome, http_status, detail, prune_at)
+  SELECT d.id, d.token, d.attempt, d.worker, d.started_at, d.ended_at, d.outcome, d.http_status, d.detail, d.now + $2
+    FROM decided d WHERE d.attempt IS NOT NULL
+  ON CONFLICT DO NOTHING)
+SELECT c.now, (SELECT min(due_at) FROM armed) AS armed_at, d.to_state, d.now + d.wait_ms AS retry_at,
+       -- not held: our own earlier copy if the row still carries our token and has left `running`
+       CASE WHEN d.id IS NULL AND r.lease_token = i.token AND r.state <> 1 THEN r.state END AS before_state
+  FROM clock c CROSS JOIN input i LEFT JOIN decided d ON d.ord = i.ord LEFT JOIN runs r ON r.id = i.run_id
+ ORDER BY i.ord"
+);
+
+/// Prolongs leases that are still held.
+pub const RUN_RENEW: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+input AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::bigint[]) WITH ORDINALITY AS i (run_id, token, ord)),
+renewed AS (
+  UPDATE runs r SET lease_until = c.now + $4
+    FROM input i CROSS JOIN clock c
+   WHERE r.id = i.run_id AND r.lease_token = i.token AND r.state = 1
+  RETURNING r.id)
+SELECT n.id IS NOT NULL FROM input i LEFT JOIN renewed n ON n.id = i.run_id ORDER BY i.ord"
+);
+
+/// All the monitor needs to know.
+pub const WAKE_READ: &str = concat!(
+    "WITH ",
+    clock!(),
+    "
+SELECT c.now,
+       (SELECT due_at FROM runs WHERE state = 0 ORDER BY due_at LIMIT 1) AS next_due,
+       (SELECT lease_until FROM runs WHERE state = 1 ORDER BY lease_until LIMIT 1) AS next_lease,
+       least((SELECT prune_at FROM runs WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1),
+             (SELECT prune_at FROM schedules WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1),
+             (SELECT prune_at FROM attempts ORDER BY prune_at LIMIT 1)) AS next_prune,
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now LIMIT 10000) o) AS overdue
+  FROM clock c"
+);
+
+/// Deletes a batch of what is finished and old.
+pub const PRUNE: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+old_runs AS (
+  DELETE FROM runs WHERE id IN (
+    SELECT r.id FROM runs r WHERE r.prune_at <= (SELECT now FROM clock) ORDER BY r.prune_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+  RETURNING 1),
+old_schedules AS (
+  DELETE FROM schedules WHERE id IN (
+    SELECT s.id FROM schedules s WHERE s.prune_at <= (SELECT now FROM clock) ORDER BY s.prune_at LIMIT $2
+       FOR UPDATE SKIP LOCKED)
+  RETURNING 1),
+old_attempts AS (
+  DELETE FROM attempts WHERE (run_id, lease_token) IN (
+    SELECT a.run_id, a.lease_token FROM attempts a WHERE a.prune_at <= (SELECT now FROM clock) ORDER BY a.prune_at LIMIT $2
+       FOR UPDATE SKIP LOCKED)
+  RETURNING 1)
+SELECT (SELECT count(*) FROM old_runs) + (SELECT count(*) FROM old_schedules) + (SELECT count(*) FROM old_attempts)"
+);
+
+/// The database's now.
+pub const NOW: &str = concat!("WITH ", clock!(), " SELECT now FROM clock");
+
+/// The latest calendar instant with a run among these client keys' schedules, for [`super::StoreError::OccurrenceTaken`].
+pub const LATEST_BY_CLIENT: &str = "\
+SELECT max(r.nominal_at) FROM schedules s JOIN runs r ON r.schedule_id = s.id AND r.series = 0
+  JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+       AS i (application, client_group, client_key, operation, client_type)
+ USING (application, client_group, client_key, operation, client_type)
+ WHERE s.state <> 3";

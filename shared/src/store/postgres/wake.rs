@@ -1,0 +1,38 @@
+//! What the monitor needs of PostgreSQL: the next wake, pruning, terms.
+
+use sqlx::Row;
+
+use super::{PostgresStore, sql};
+use crate::model::UnixMs;
+use crate::store::{StoreError, WakeReading};
+
+impl PostgresStore {
+    pub(super) async fn wake(&self) -> Result<WakeReading, StoreError> {
+        self.statements.count(1);
+        let row = sqlx::query(sql::WAKE_READ).bind(self.injected_now()).fetch_one(&self.pool).await?;
+        Ok(WakeReading {
+            now: row.try_get("now")?,
+            next_due: row.try_get("next_due")?,
+            next_lease: row.try_get("next_lease")?,
+            next_prune: row.try_get("next_prune")?,
+            overdue: row.try_get("overdue")?,
+        })
+    }
+
+    pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
+        self.statements.count(1);
+        let pruned: i64 =
+            sqlx::query_scalar(sql::PRUNE).bind(self.injected_now()).bind(limit).fetch_one(&self.pool).await?;
+        Ok(pruned.unsigned_abs())
+    }
+
+    pub(super) async fn epoch(&self) -> Result<i64, StoreError> {
+        self.statements.count(1);
+        Ok(sqlx::query_scalar(sql::EPOCH_NEXT).fetch_one(&self.pool).await?)
+    }
+
+    pub(super) async fn now(&self) -> Result<UnixMs, StoreError> {
+        self.statements.count(1);
+        Ok(sqlx::query_scalar(sql::NOW).bind(self.injected_now()).fetch_one(&self.pool).await?)
+    }
+}

@@ -1,0 +1,41 @@
+//! The statements that are the same text on both databases.
+
+/// The columns of [`super::RunRow`].
+macro_rules! run_select {
+    () => {
+        "SELECT id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, attempt, crashes,
+       lease_token, lease_owner, lease_until, claimed_at, finished_at, outcome, http_status, detail, coalesced, skipped
+  FROM runs "
+    };
+}
+
+/// One run.
+pub const RUN_GET: &str = concat!(run_select!(), "WHERE id = $1");
+
+/// Runs of a schedule, newest nominal instant first.
+pub const RUN_LIST: &str = concat!(
+    run_select!(),
+    "WHERE schedule_id = $1 AND (nominal_at, series) < ($2, $3) ORDER BY nominal_at DESC, series DESC LIMIT $4"
+);
+
+/// The kept attempts of a run.
+pub const ATTEMPT_LIST: &str = "\
+SELECT attempt, lease_token, worker, started_at, ended_at, outcome, http_status, detail
+  FROM attempts WHERE run_id = $1 ORDER BY lease_token";
+
+/// Active schedules without an armed run of their revision: there should be none.
+pub const SCHEDULE_DRY: &str = "\
+SELECT s.id FROM schedules s
+ WHERE s.state = 0
+   AND NOT EXISTS (SELECT 1 FROM runs r
+                    WHERE r.schedule_id = s.id AND r.armed AND r.revision = s.revision AND r.state IN (0, 1))
+ LIMIT 100";
+
+/// Takes away what a paused schedule had armed. Not kept as cancelled: resuming may arm the same instant.
+pub const RUN_DISARM: &str = "DELETE FROM runs WHERE schedule_id = $1 AND state = 0 AND armed";
+
+/// The latest calendar instant of a schedule with a run, for [`super::StoreError::OccurrenceTaken`].
+pub const LATEST_BY_ID: &str = "SELECT max(nominal_at) FROM runs WHERE schedule_id = $1 AND series = 0";
+
+/// Begins a term.
+pub const EPOCH_NEXT: &str = "UPDATE epochs SET epoch = epoch + 1 RETURNING epoch";

@@ -1,0 +1,361 @@
+//! Schedules on SQLite: register, update, pause, resume, trigger, delete, read.
+
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::{SqliteStore, sql};
+use crate::model::schedule::{ClientKey, ScheduleState};
+use crate::model::timing::{ArmAt, Arming, OnUnchanged};
+use crate::model::{ScheduleId, UnixMs};
+use crate::store::rows::{self, schedule_row, schedule_state};
+use crate::store::{
+    Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered, Upserted,
+    UpsertedSchedule,
+};
+
+impl SqliteStore {
+    pub(super) async fn upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
+        let (mut transaction, now) = self.begin().await?;
+        let mut schedules = Vec::with_capacity(batch.len());
+        for registration in batch {
+            let found = find_by_client(&mut transaction, &registration.client).await?;
+            schedules.push(register(&mut transaction, now, registration, found).await?);
+        }
+        transaction.commit().await?;
+        Ok(Upserted { armed_min: schedules.iter().filter_map(|schedule| schedule.due_at).min(), schedules })
+    }
+
+    pub(super) async fn update(&self, registration: &Registration) -> Result<Upserted, StoreError> {
+        let (mut transaction, now) = self.begin().await?;
+        let found = find_by_id(&mut transaction, registration.id).await?.ok_or(StoreError::NotFound)?;
+        if let Some(holder) = find_by_client(&mut transaction, &registration.client).await?
+            && holder.id != registration.id
+        {
+            return Err(StoreError::ClientKeyTaken(holder.id));
+        }
+        let schedule = register(&mut transaction, now, registration, Some(found)).await?;
+        transaction.commit().await?;
+        Ok(Upserted { armed_min: schedule.due_at, schedules: vec![schedule] })
+    }
+
+    pub(super) async fn pause(&self, id: ScheduleId) -> Result<(), StoreError> {
+        let (mut transaction, now) = self.begin().await?;
+        let paused = sqlx::query(sql::SCHEDULE_PAUSE).bind(id).bind(now).execute(&mut *transaction).await?;
+        if paused.rows_affected() == 0 {
+            transaction.rollback().await?;
+            return self.explain_state(id).await.map(|_| ());
+        }
+        sqlx::query(sql::RUN_DISARM).bind(id).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    pub(super) async fn resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
+        let (mut transaction, now) = self.begin().await?;
+        let resumed = sqlx::query(sql::SCHEDULE_RESUME)
+            .bind(id)
+            .bind(now)
+            .bind(series_step(arming))
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(row) = resumed else {
+            transaction.rollback().await?;
+            return self.explain_state(id).await.map(|_| None);
+        };
+        let owner = Owner {
+            id,
+            revision: row.try_get("revision")?,
+            series: row.try_get("series")?,
+            queue: row.try_get("queue")?,
+            priority: row.try_get("priority")?,
+        };
+        let due_at = arm(&mut transaction, now, &owner, arming, Uuid::now_v7()).await?;
+        transaction.commit().await?;
+        Ok(Some(due_at))
+    }
+
+    pub(super) async fn trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {
+        let (mut transaction, now) = self.begin().await?;
+        let numbered = sqlx::query(sql::SCHEDULE_NUMBER).bind(id).fetch_optional(&mut *transaction).await?;
+        let Some(row) = numbered else {
+            transaction.rollback().await?;
+            let current = self.get(id).await?.ok_or(StoreError::NotFound)?;
+            return Err(StoreError::WrongState(current.state));
+        };
+        let run_id = Uuid::now_v7();
+        sqlx::query(sql::RUN_TRIGGER)
+            .bind(run_id)
+            .bind(id)
+            .bind(row.try_get::<i64, _>("revision")?)
+            .bind(row.try_get::<i64, _>("series")?)
+            .bind(now)
+            .bind(row.try_get::<String, _>("queue")?)
+            .bind(row.try_get::<i64, _>("priority")?)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Triggered { run_id, due_at: now })
+    }
+
+    pub(super) async fn delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
+        let nobody = ClientKey::default();
+        let (id, client) = match selection {
+            Selection::Id(id) => (Some(*id), &nobody),
+            Selection::Client(client) if *client == nobody => return Ok(Deleted { count: 0, in_flight: 0 }),
+            Selection::Client(client) => (None, client),
+        };
+        let (mut transaction, now) = self.begin().await?;
+        let ids: Vec<Uuid> = sqlx::query_scalar(sql::SCHEDULE_DELETE)
+            .bind(now)
+            .bind(id)
+            .bind(&client.application)
+            .bind(&client.group)
+            .bind(&client.key)
+            .bind(&client.operation)
+            .bind(&client.kind)
+            .bind(self.retain_ms())
+            .fetch_all(&mut *transaction)
+            .await?;
+        let mut in_flight: i64 = 0;
+        for id in &ids {
+            sqlx::query(sql::RUN_CANCEL).bind(id).bind(now).bind(self.retain_ms()).execute(&mut *transaction).await?;
+            let running: i64 = sqlx::query_scalar(sql::RUN_IN_FLIGHT).bind(id).fetch_one(&mut *transaction).await?;
+            in_flight += running;
+        }
+        transaction.commit().await?;
+        Ok(Deleted { count: ids.len() as u64, in_flight: in_flight.unsigned_abs() })
+    }
+
+    pub(super) async fn get(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
+        self.statements.count(1);
+        let row = sqlx::query(sql::SCHEDULE_GET).bind(id).fetch_optional(&self.readers).await?;
+        row.as_ref().map(schedule_row).transpose()
+    }
+
+    pub(super) async fn list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
+        let client = &filter.client;
+        self.statements.count(1);
+        let rows = sqlx::query(sql::SCHEDULE_LIST)
+            .bind(json(&rows::state_codes(&filter.states)))
+            .bind(&client.application)
+            .bind(&client.group)
+            .bind(&client.key)
+            .bind(&client.operation)
+            .bind(&client.kind)
+            .bind(page.after)
+            .bind(page.limit)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(schedule_row).collect()
+    }
+
+    pub(super) async fn payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
+        self.statements.count(1);
+        Ok(sqlx::query_scalar(sql::PAYLOAD_BY_CLIENT)
+            .bind(&client.application)
+            .bind(&client.group)
+            .bind(&client.key)
+            .bind(&client.operation)
+            .bind(&client.kind)
+            .fetch_optional(&self.readers)
+            .await?)
+    }
+
+    pub(super) async fn dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
+        self.statements.count(1);
+        Ok(sqlx::query_scalar(sql::SCHEDULE_DRY).fetch_all(&self.readers).await?)
+    }
+
+    /// Why a state change found nothing to change: `Ok` when it had been made already.
+    async fn explain_state(&self, id: ScheduleId) -> Result<ScheduleRow, StoreError> {
+        let current = self.get(id).await?.ok_or(StoreError::NotFound)?;
+        rows::refuse_finished(current)
+    }
+}
+
+/// A list as the statements take it.
+pub(super) fn json<T: serde::Serialize>(values: &[T]) -> String {
+    serde_json::to_string(values).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// A schedule that is there already.
+struct Found {
+    id: ScheduleId,
+    state: ScheduleState,
+    revision: i64,
+    series: i64,
+    fingerprint: String,
+    due_at: Option<UnixMs>,
+    running: bool,
+}
+
+/// What arming needs to know of a schedule.
+struct Owner {
+    id: ScheduleId,
+    revision: i64,
+    series: i64,
+    queue: String,
+    priority: i16,
+}
+
+async fn find_by_client(connection: &mut SqliteConnection, client: &ClientKey) -> Result<Option<Found>, StoreError> {
+    let row = sqlx::query(sql::SCHEDULE_FIND)
+        .bind(&client.application)
+        .bind(&client.group)
+        .bind(&client.key)
+        .bind(&client.operation)
+        .bind(&client.kind)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(found).transpose()
+}
+
+async fn find_by_id(connection: &mut SqliteConnection, id: ScheduleId) -> Result<Option<Found>, StoreError> {
+    let row = sqlx::query(sql::SCHEDULE_FIND_BY_ID).bind(id).fetch_optional(connection).await?;
+    row.as_ref().map(found).transpose()
+}
+
+fn found(row: &sqlx::sqlite::SqliteRow) -> Result<Found, StoreError> {
+    Ok(Found {
+        id: row.try_get("id")?,
+        state: schedule_state(row.try_get("state")?)?,
+        revision: row.try_get("revision")?,
+        series: row.try_get("series")?,
+        fingerprint: row.try_get("fingerprint")?,
+        due_at: row.try_get("due_at")?,
+        running: row.try_get("running")?,
+    })
+}
+
+/// Writes one registration over what was found under its client key or id.
+async fn register(
+    connection: &mut SqliteConnection,
+    now: UnixMs,
+    registration: &Registration,
+    found: Option<Found>,
+) -> Result<UpsertedSchedule, StoreError> {
+    let fingerprint = fingerprint(registration, now);
+    let arming = &registration.arming;
+    let Some(found) = found else {
+        let owner = Owner {
+            id: registration.id,
+            revision: 1,
+            series: series_step(arming),
+            queue: registration.queue.clone(),
+            priority: registration.priority,
+        };
+        write(connection, sql::SCHEDULE_INSERT, owner.id, owner.series, &fingerprint, now, registration)
+            .execute(&mut *connection)
+            .await?;
+        let due_at = arm(connection, now, &owner, arming, registration.run_id).await?;
+        return Ok(upserted(&owner, Change::Created, Some(due_at)));
+    };
+    let mut owner = Owner {
+        id: found.id,
+        revision: found.revision,
+        series: found.series,
+        queue: registration.queue.clone(),
+        priority: registration.priority,
+    };
+    if found.fingerprint == fingerprint && found.state != ScheduleState::Finished {
+        let dry = found.state == ScheduleState::Active && found.due_at.is_none() && !found.running;
+        let due_at = match dry {
+            true => Some(arm(connection, now, &owner, arming, registration.run_id).await?),
+            false => found.due_at,
+        };
+        return Ok(upserted(&owner, Change::Unchanged, due_at));
+    }
+    owner.series += series_step(arming);
+    let row = write(connection, sql::SCHEDULE_REPLACE, owner.id, owner.series, &fingerprint, now, registration)
+        .fetch_one(&mut *connection)
+        .await?;
+    owner.revision = row.try_get("revision")?;
+    let due_at = match schedule_state(row.try_get("state")?)? {
+        ScheduleState::Active => Some(arm(connection, now, &owner, arming, registration.run_id).await?),
+        _ => None,
+    };
+    Ok(upserted(&owner, Change::Replaced, due_at))
+}
+
+/// An arming that is never equal to the one before gets a fingerprint nothing else has.
+fn fingerprint(registration: &Registration, now: UnixMs) -> String {
+    let rearm = match (registration.arming.unchanged, registration.arming.at) {
+        (OnUnchanged::Rearm, _) => true,
+        (OnUnchanged::KeepWhileFuture, ArmAt::At(at)) => at <= now,
+        _ => false,
+    };
+    match rearm {
+        true => format!("{}:{}", registration.fingerprint, registration.run_id),
+        false => registration.fingerprint.clone(),
+    }
+}
+
+fn series_step(arming: &Arming) -> i64 {
+    i64::from(!arming.calendar)
+}
+
+fn upserted(owner: &Owner, change: Change, due_at: Option<UnixMs>) -> UpsertedSchedule {
+    UpsertedSchedule { id: owner.id, revision: owner.revision, change, due_at }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// Insert and replace take the same parameters.
+fn write<'q>(
+    _connection: &SqliteConnection,
+    statement: &'static str,
+    id: ScheduleId,
+    series: i64,
+    fingerprint: &'q str,
+    now: UnixMs,
+    registration: &'q Registration,
+) -> Query<'q> {
+    sqlx::query(statement)
+        .bind(id)
+        .bind(&registration.client.application)
+        .bind(&registration.client.group)
+        .bind(&registration.client.key)
+        .bind(&registration.client.operation)
+        .bind(&registration.client.kind)
+        .bind(&registration.name)
+        .bind(fingerprint)
+        .bind(&registration.payload)
+        .bind(&registration.queue)
+        .bind(registration.priority)
+        .bind(series)
+        .bind(now)
+}
+
+async fn arm(
+    connection: &mut SqliteConnection,
+    now: UnixMs,
+    owner: &Owner,
+    arming: &Arming,
+    run_id: Uuid,
+) -> Result<UnixMs, StoreError> {
+    let nominal_at = match arming.at {
+        ArmAt::At(at) => at,
+        ArmAt::AfterMs(after) => now.saturating_add(after),
+    };
+    let due_at = nominal_at.max(now);
+    let armed = sqlx::query(sql::RUN_ARM)
+        .bind(run_id)
+        .bind(owner.id)
+        .bind(owner.revision)
+        .bind(if arming.calendar { 0 } else { owner.series })
+        .bind(nominal_at)
+        .bind(due_at)
+        .bind(&owner.queue)
+        .bind(owner.priority)
+        .execute(&mut *connection)
+        .await;
+    match armed {
+        Ok(_) => Ok(due_at),
+        // Differs: SQLite names the columns of the broken constraint, not the constraint.
+        Err(sqlx::Error::Database(error)) if error.message().contains("runs.nominal_at") => {
+            let latest: Option<UnixMs> =
+                sqlx::query_scalar(sql::LATEST_BY_ID).bind(owner.id).fetch_one(connection).await?;
+            Err(StoreError::OccurrenceTaken { latest: latest.unwrap_or(0) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}

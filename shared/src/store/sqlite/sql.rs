@@ -1,0 +1,239 @@
+//! The statements of the SQLite store.
+//!
+//! Differs: what is one statement on PostgreSQL is a few plain ones inside `BEGIN IMMEDIATE` here, with
+//! the decisions between them in Rust. `$1` is not the clock: the transaction reads it once, by [`NOW`].
+
+pub use crate::store::sql::*;
+
+/// The database's now in unix milliseconds; `$1` is the injected one. `subsec` has whole milliseconds,
+/// which a product of doubles may miss by a hair: hence `round`.
+pub const NOW: &str = "SELECT coalesce($1, CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
+
+macro_rules! by_client {
+    () => {
+        "s.application = $1 AND s.client_group = $2 AND s.client_key = $3 AND s.operation = $4 AND s.client_type = $5
+   AND s.state <> 3"
+    };
+}
+
+macro_rules! found {
+    () => {
+        "SELECT s.id, s.state, s.revision, s.series, s.fingerprint, s.queue, s.priority,
+       (SELECT due_at FROM runs p WHERE p.schedule_id = s.id AND p.state = 0 AND p.armed) AS due_at,
+       EXISTS (SELECT 1 FROM runs r WHERE r.schedule_id = s.id AND r.state = 1 AND r.armed AND r.revision = s.revision)
+         AS running
+  FROM schedules s WHERE "
+    };
+}
+
+/// The schedule of a client key, with what is armed of it.
+pub const SCHEDULE_FIND: &str = concat!(found!(), by_client!());
+
+/// The schedule of an id, with what is armed of it.
+pub const SCHEDULE_FIND_BY_ID: &str = concat!(found!(), "s.id = $1 AND s.state <> 3");
+
+/// A new schedule.
+pub const SCHEDULE_INSERT: &str = "\
+INSERT INTO schedules (id, application, client_group, client_key, operation, client_type, name, fingerprint, payload,
+                       queue, priority, series, created_at, updated_at, state, revision, iterations)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, 0, 1, 0)";
+
+/// A schedule replaced by id.
+pub const SCHEDULE_REPLACE: &str = "\
+UPDATE schedules
+   SET application = $2, client_group = $3, client_key = $4, operation = $5, client_type = $6, name = $7, fingerprint = $8,
+       payload = $9, queue = $10, priority = $11, series = $12, updated_at = $13,
+       state = CASE WHEN state = 1 THEN 1 ELSE 0 END, revision = revision + 1, prune_at = NULL
+ WHERE id = $1
+RETURNING state, revision";
+
+/// Arms a schedule; replaces its pending armed run in place under a new id.
+pub const RUN_ARM: &str = "\
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
+VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, 0)
+ON CONFLICT (schedule_id) WHERE state = 0 AND armed DO UPDATE
+   SET id = excluded.id, revision = excluded.revision, series = excluded.series, nominal_at = excluded.nominal_at,
+       due_at = excluded.due_at, queue = excluded.queue, priority = excluded.priority, attempt = 0, crashes = 0,
+       lease_owner = NULL, claimed_at = NULL, outcome = NULL, http_status = NULL, detail = NULL";
+
+/// Arms a successor, unless a newer definition has armed the schedule meanwhile.
+pub const RUN_ARM_SUCCESSOR: &str = "\
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
+VALUES ($1, $2, $3, $4, $5, $5, 1, $6, $7, 0) ON CONFLICT DO NOTHING";
+
+/// Makes an active schedule paused.
+pub const SCHEDULE_PAUSE: &str =
+    "UPDATE schedules SET state = 1, revision = revision + 1, updated_at = $2 WHERE id = $1 AND state = 0";
+
+/// Makes a paused schedule active.
+pub const SCHEDULE_RESUME: &str = "\
+UPDATE schedules SET state = 0, revision = revision + 1, updated_at = $2, series = series + $3
+ WHERE id = $1 AND state = 1
+RETURNING revision, series, queue, priority";
+
+/// Takes the next series for a triggered run.
+pub const SCHEDULE_NUMBER: &str = "\
+UPDATE schedules SET series = series + 1 WHERE id = $1 AND state IN (0, 2)
+RETURNING revision, series, queue, priority";
+
+/// Adds a run that is due now and not armed.
+pub const RUN_TRIGGER: &str = "\
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
+VALUES ($1, $2, $3, $4, $5, $5, 0, $6, $7, 0)";
+
+/// Deletes what matches an id ($2) or, where that is null, client fields ($3 to $7); `$1` is now.
+pub const SCHEDULE_DELETE: &str = "\
+UPDATE schedules SET state = 3, revision = revision + 1, updated_at = $1, prune_at = $1 + $8
+ WHERE state <> 3
+   AND CASE WHEN $2 IS NOT NULL THEN id = $2
+            ELSE ($3 = '' OR application = $3) AND ($4 = '' OR client_group = $4) AND ($5 = '' OR client_key = $5)
+             AND ($6 = '' OR operation = $6) AND ($7 = '' OR client_type = $7) END
+RETURNING id";
+
+/// Cancels what is pending of a deleted schedule: the one terminal transition beside settle, because
+/// nothing holds these runs and nothing is to be armed after them.
+pub const RUN_CANCEL: &str = "\
+UPDATE runs SET state = 5, finished_at = $2, outcome = 'deleted', prune_at = $2 + $3 WHERE schedule_id = $1 AND state = 0";
+
+/// Runs of a deleted schedule that are being dispatched.
+pub const RUN_IN_FLIGHT: &str = "SELECT count(*) FROM runs WHERE state = 1 AND schedule_id = $1";
+
+macro_rules! schedule_select {
+    () => {
+        "SELECT s.id, s.payload, s.state, s.revision, s.iterations, s.created_at, s.updated_at,
+       r.id AS run_id, r.state AS run_state, r.due_at, r.attempt, r.outcome
+  FROM schedules s LEFT JOIN runs r ON r.id = (
+       SELECT c.id FROM runs c
+        WHERE c.schedule_id = s.id AND s.state IN (0, 2) AND c.armed AND c.revision = s.revision
+        ORDER BY c.nominal_at DESC, c.series DESC LIMIT 1) "
+    };
+}
+
+/// One schedule by id.
+pub const SCHEDULE_GET: &str = concat!(schedule_select!(), "WHERE s.id = $1 AND s.state <> 3");
+
+/// The stored definition of a client key.
+pub const PAYLOAD_BY_CLIENT: &str = concat!("SELECT s.payload FROM schedules s WHERE ", by_client!());
+
+/// Schedules in id order. `$1` is a JSON array of state codes.
+pub const SCHEDULE_LIST: &str = concat!(
+    schedule_select!(),
+    "WHERE s.state IN (SELECT value FROM json_each($1)) AND ($2 = '' OR s.application = $2)
+   AND ($3 = '' OR s.client_group = $3) AND ($4 = '' OR s.client_key = $4) AND ($5 = '' OR s.operation = $5)
+   AND ($6 = '' OR s.client_type = $6) AND ($7 IS NULL OR s.id > $7)
+ ORDER BY s.id LIMIT $8"
+);
+
+/// The priorities in use by the queues of `$1` (JSON), highest first: a loose index scan.
+pub const BANDS: &str = "\
+WITH RECURSIVE band (queue, priority) AS (
+  SELECT q.value, (SELECT r.priority FROM runs r WHERE r.state = 0 AND r.queue = q.value ORDER BY r.priority DESC LIMIT 1)
+    FROM json_each($1) q
+  UNION ALL
+  SELECT b.queue, (SELECT r.priority FROM runs r WHERE r.state = 0 AND r.queue = b.queue AND r.priority < b.priority
+                    ORDER BY r.priority DESC LIMIT 1)
+    FROM band b WHERE b.priority IS NOT NULL)
+SELECT queue, priority FROM band WHERE priority IS NOT NULL ORDER BY priority DESC";
+
+/// Due runs of one queue and priority: `$1` now, `$2` queue, `$3` priority, `$4` how many.
+macro_rules! ready {
+    () => {
+        "SELECT id FROM runs WHERE state = 0 AND queue = $2 AND priority = $3 AND due_at <= $1 ORDER BY due_at, id LIMIT $4"
+    };
+}
+
+/// Expired leases of the queues of `$2` (JSON); `$3` keeps the parameters aligned with the due runs'.
+macro_rules! expired {
+    () => {
+        "SELECT id FROM runs
+  WHERE state = 1 AND lease_until <= $1 AND queue IN (SELECT value FROM json_each($2)) AND $3 IS NOT NULL
+  ORDER BY lease_until, id LIMIT $4"
+    };
+}
+
+macro_rules! taken {
+    ($subset:expr) => {
+        concat!(
+            "SELECT r.id, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at, r.armed, r.priority,
+       r.attempt + 1 AS attempt, r.crashes + (r.state = 1) AS crashes, r.lease_token + 1 AS lease_token,
+       r.state = 1 AS reclaimed, s.state AS schedule_state, s.revision AS schedule_revision, s.payload
+  FROM runs r LEFT JOIN schedules s ON s.id = r.schedule_id WHERE r.id IN (",
+            $subset,
+            ")"
+        )
+    };
+}
+
+macro_rules! take {
+    ($subset:expr) => {
+        concat!(
+            "UPDATE runs
+   SET state = 1, attempt = attempt + 1, crashes = crashes + (state = 1), lease_token = lease_token + 1, lease_owner = $5,
+       claimed_at = $1, lease_until = $6
+ WHERE id IN (",
+            $subset,
+            ")"
+        )
+    };
+}
+
+/// Due runs as they will be once taken by [`TAKE_READY`], which picks the same ones.
+pub const READY: &str = taken!(ready!());
+/// Takes due runs; `$5` owner, `$6` lease until.
+pub const TAKE_READY: &str = take!(ready!());
+/// Expired leases as they will be once taken by [`TAKE_EXPIRED`], which picks the same ones.
+pub const EXPIRED: &str = taken!(expired!());
+/// Takes expired leases.
+pub const TAKE_EXPIRED: &str = take!(expired!());
+
+/// The least instant after now.
+pub const NEXT_AT: &str = "SELECT due_at FROM runs WHERE state = 0 AND due_at > $1 ORDER BY due_at LIMIT 1";
+
+/// A run to be settled, with its schedule.
+pub const RUN_HELD: &str = "\
+SELECT r.state, r.lease_token, r.schedule_id, r.revision, r.series, r.nominal_at, r.armed, r.queue, r.priority,
+       s.state AS schedule_state, s.revision AS schedule_revision
+  FROM runs r LEFT JOIN schedules s ON s.id = r.schedule_id WHERE r.id = $1";
+
+/// Writes what became of a run.
+pub const RUN_LEAVE: &str = "\
+UPDATE runs
+   SET state = $2, lease_until = NULL, due_at = coalesce($3, due_at), attempt = attempt - $4, finished_at = $5,
+       prune_at = $6, outcome = $7, http_status = $8, detail = $9, coalesced = coalesced + $10, skipped = skipped + $11
+ WHERE id = $1";
+
+/// Counts a success (`$2`) and ends a schedule that has no further instant (`$3`: when it is pruned).
+pub const SCHEDULE_COUNT: &str = "\
+UPDATE schedules
+   SET iterations = iterations + $2, state = CASE WHEN $3 IS NULL THEN state ELSE 2 END, prune_at = coalesce($3, prune_at)
+ WHERE id = $1";
+
+/// Keeps an attempt.
+pub const ATTEMPT_INSERT: &str = "\
+INSERT INTO attempts (run_id, lease_token, attempt, worker, started_at, ended_at, outcome, http_status, detail, prune_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+
+/// Prolongs a lease that is still held.
+pub const RUN_RENEW: &str = "UPDATE runs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 1";
+
+/// All the monitor needs to know; `$1` is the injected now.
+pub const WAKE_READ: &str = "\
+WITH clock AS MATERIALIZED (SELECT coalesce($1, CAST(round(unixepoch('subsec') * 1000) AS INTEGER)) AS now)
+SELECT c.now AS now,
+       (SELECT due_at FROM runs WHERE state = 0 ORDER BY due_at LIMIT 1) AS next_due,
+       (SELECT lease_until FROM runs WHERE state = 1 ORDER BY lease_until LIMIT 1) AS next_lease,
+       (SELECT min(at) FROM (SELECT (SELECT min(prune_at) FROM runs WHERE prune_at IS NOT NULL) AS at
+                   UNION ALL SELECT (SELECT min(prune_at) FROM schedules WHERE prune_at IS NOT NULL)
+                   UNION ALL SELECT (SELECT min(prune_at) FROM attempts))) AS next_prune,
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now LIMIT 10000)) AS overdue
+  FROM clock c";
+
+/// Deletes a batch of old runs.
+pub const PRUNE_RUNS: &str =
+    "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2)";
+/// Deletes a batch of old schedules.
+pub const PRUNE_SCHEDULES: &str =
+    "DELETE FROM schedules WHERE id IN (SELECT id FROM schedules WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2)";
+/// Deletes a batch of old attempts.
+pub const PRUNE_ATTEMPTS: &str =
+    "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2)";

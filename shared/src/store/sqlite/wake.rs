@@ -1,0 +1,42 @@
+//! What the monitor needs of SQLite: the next wake, pruning, terms.
+
+use sqlx::Row;
+
+use super::{SqliteStore, sql};
+use crate::model::UnixMs;
+use crate::store::{StoreError, WakeReading};
+
+impl SqliteStore {
+    pub(super) async fn wake(&self) -> Result<WakeReading, StoreError> {
+        self.statements.count(1);
+        let row = sqlx::query(sql::WAKE_READ).bind(self.injected_now()).fetch_one(&self.readers).await?;
+        Ok(WakeReading {
+            now: row.try_get("now")?,
+            next_due: row.try_get("next_due")?,
+            next_lease: row.try_get("next_lease")?,
+            next_prune: row.try_get("next_prune")?,
+            overdue: row.try_get("overdue")?,
+        })
+    }
+
+    pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
+        let (mut transaction, now) = self.begin().await?;
+        let mut pruned = 0;
+        for statement in [sql::PRUNE_RUNS, sql::PRUNE_SCHEDULES, sql::PRUNE_ATTEMPTS] {
+            pruned += sqlx::query(statement).bind(now).bind(limit).execute(&mut *transaction).await?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(pruned)
+    }
+
+    pub(super) async fn epoch(&self) -> Result<i64, StoreError> {
+        self.statements.count(1);
+        Ok(sqlx::query_scalar(sql::EPOCH_NEXT).fetch_one(&self.writer).await?)
+    }
+
+    pub(super) async fn now(&self) -> Result<UnixMs, StoreError> {
+        self.statements.count(1);
+        let mut connection = self.readers.acquire().await?;
+        self.read_now(&mut connection).await
+    }
+}

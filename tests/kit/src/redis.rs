@@ -1,0 +1,132 @@
+//! Throwaway Redis servers: a real one, on a free loopback port, without persistence.
+
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+use crate::child::{End, GuardedChild};
+use crate::scratch::scratch_dir;
+use crate::{eventually_some, free_port};
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const PORT_ATTEMPTS: u32 = 5;
+const INSTALL: &str = "redis-server is not installed: run ./ci/test, or `apt-get install redis-server`";
+
+/// A Redis server that ends with this value, and with the test process at the latest.
+pub struct Redis {
+    dir: PathBuf,
+    port: u16,
+    server: Mutex<GuardedChild>,
+    names: AtomicU32,
+}
+
+impl Redis {
+    /// The one server of this test process, for tests that only need a namespace of their own.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Redis> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// A private server, to be killed, stopped and restarted.
+    pub async fn start() -> Self {
+        assert_installed();
+        let dir = scratch_dir("redis");
+        for _ in 0..PORT_ATTEMPTS {
+            let port = free_port();
+            if let Some(server) = serve(&dir, port).await {
+                return Self { dir, port, server: Mutex::new(server), names: AtomicU32::new(0) };
+            }
+        }
+        panic!("redis-server did not start on any of {PORT_ATTEMPTS} free ports");
+    }
+
+    /// Where it listens, the same over restarts.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on, the same over restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.server().pid()
+    }
+
+    /// A prefix nobody else uses.
+    pub fn fresh_namespace(&self) -> String {
+        format!("test-{}-{}", std::process::id(), self.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Ends the server with kill -9; what it held is gone.
+    pub fn kill(&self) {
+        self.server().stop();
+    }
+
+    /// Kills the server if it runs and starts an empty one on the same port; returns when it answers.
+    pub async fn restart(&self) {
+        self.kill();
+        let server = serve(&self.dir, self.port).await;
+        *self.server() = server.unwrap_or_else(|| panic!("redis-server did not start again on {}", self.port));
+    }
+
+    /// Stops it with SIGSTOP: connections stay open and nobody answers.
+    pub fn stop(&self) {
+        self.server().signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Redis::stop`].
+    pub fn cont(&self) {
+        self.server().signal(Signal::CONT);
+    }
+
+    fn server(&self) -> MutexGuard<'_, GuardedChild> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn assert_installed() {
+    if let Err(error) = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status() {
+        assert!(error.kind() != ErrorKind::NotFound, "{INSTALL}");
+        panic!("cannot run redis-server: {error}");
+    }
+}
+
+/// The server once it answers; `None` when it gave up, as when another process took the port.
+async fn serve(dir: &PathBuf, port: u16) -> Option<GuardedChild> {
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"]);
+    command.arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+
+    let mut server = GuardedChild::spawn(&mut command, End::Kill);
+    let pid = server.pid();
+    let is_up = eventually_some(START_DEADLINE, "redis-server answers", || {
+        let ended = server.ended().is_some();
+        async move { if ended { Some(false) } else { answers(port, pid).await.then_some(true) } }
+    })
+    .await;
+    is_up.then_some(server)
+}
+
+/// Whether the server with this process id, and no other, answers on `port`.
+async fn answers(port: u16, pid: u32) -> bool {
+    let info = async {
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        connection.write_all(b"INFO server\r\nQUIT\r\n").await?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    info.await.is_ok_and(|answer| answer.contains(&format!("process_id:{pid}\r\n")))
+}
