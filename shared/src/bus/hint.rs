@@ -1,12 +1,149 @@
 //! Hints after commit: a caller says "something is due at …" and goes on; a task tells the bus.
+//!
+//! Never holds up the caller and never gives up: while the bus is away the least instant waits here.
+//!
+//! Invariant: an instant hinted is sent by a LOWER that *begins* after the hint, hence after its commit.
+//! A LOWER under way does not count, even of an earlier instant: Redis may have executed it before the
+//! monitor's mark, and the monitor read the database before the commit.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Backoff;
+use super::wake::{NEVER, storable};
+use super::{Bus, BusError};
 use crate::model::UnixMs;
+use crate::runtime::clock::Clock;
+use crate::runtime::lifecycle::Lifecycle;
 
-/// Sends hints to the bus in the background, least instant first, until the bus took them.
+/// How long the end of the process may be held up for hints that were not taken.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Sends hints to the bus in the background until the bus took them. Cloning shares the sender.
 #[derive(Clone)]
-pub struct Hinter {}
+pub struct Hinter {
+    pending: Arc<Pending>,
+}
 
 impl Hinter {
+    /// Starts the sender. It ends when the lifecycle closes, after everything that hints has ended.
+    pub fn spawn(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, lifecycle: &Lifecycle) -> Self {
+        let pending = Arc::new(Pending::default());
+        let sender = Sender { bus, clock, pending: pending.clone(), failing: false };
+        lifecycle.spawn_attendant("hints", sender.run(lifecycle.closing().clone()));
+        Self { pending }
+    }
+
     /// Says that something is due at `at`. Never blocks, never fails; call it after the commit.
-    pub fn hint(&self, _at: UnixMs) {}
+    pub fn hint(&self, at: UnixMs) {
+        let mut instants = self.pending.lock();
+        instants.unsent = instants.unsent.min(storable(at));
+        drop(instants);
+        self.pending.changed.notify_one();
+    }
+
+    /// The least instant the bus has not taken yet; `None` when it took all.
+    pub fn pending(&self) -> Option<UnixMs> {
+        let instants = self.pending.lock();
+        let least = instants.unsent.min(instants.sending);
+        (least < NEVER).then_some(least)
+    }
+}
+
+#[derive(Default)]
+struct Pending {
+    instants: Mutex<Instants>,
+    changed: Notify,
+}
+
+struct Instants {
+    /// Hinted since the last LOWER was sent.
+    unsent: UnixMs,
+    /// Sent, and not acknowledged.
+    sending: UnixMs,
+}
+
+impl Default for Instants {
+    fn default() -> Self {
+        Self { unsent: NEVER, sending: NEVER }
+    }
+}
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, Instants> {
+        self.instants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The instant to send now: the least of what is new and what was not acknowledged.
+    fn take(&self) -> Option<UnixMs> {
+        let mut instants = self.lock();
+        instants.sending = instants.sending.min(instants.unsent);
+        instants.unsent = NEVER;
+        (instants.sending < NEVER).then_some(instants.sending)
+    }
+
+    fn acknowledge(&self) {
+        self.lock().sending = NEVER;
+    }
+}
+
+struct Sender {
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    pending: Arc<Pending>,
+    failing: bool,
+}
+
+impl Sender {
+    async fn run(mut self, closing: CancellationToken) {
+        while !closing.is_cancelled() {
+            // Given up in the middle of a LOWER, its instant stays in `sending` and is flushed below.
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = self.send_next() => {}
+            }
+        }
+        if tokio::time::timeout(FLUSH_LIMIT, self.send_all()).await.is_err() {
+            tracing::warn!("hints not sent at shutdown, the monitor's recheck finds what they told");
+        }
+    }
+
+    async fn send_next(&mut self) {
+        self.pending.changed.notified().await;
+        self.send_all().await;
+    }
+
+    async fn send_all(&mut self) {
+        let mut backoff = Backoff::new();
+        while let Some(at) = self.pending.take() {
+            let outcome = self.bus.lower(at).await;
+            let sent = outcome.is_ok();
+            self.log_change(outcome.err());
+            if sent {
+                self.pending.acknowledge();
+                backoff.reset();
+            } else {
+                self.clock.sleep(backoff.pause()).await;
+            }
+        }
+    }
+
+    /// Says once that hints do not get through, and once that they do again.
+    fn log_change(&mut self, error: Option<BusError>) {
+        match error {
+            Some(error) if !self.failing => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "hints cannot be sent, keeping the earliest");
+                self.failing = true;
+            }
+            None if self.failing => {
+                tracing::info!("hints are sent again");
+                self.failing = false;
+            }
+            _ => {}
+        }
+    }
 }

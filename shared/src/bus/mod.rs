@@ -3,15 +3,19 @@
 //!
 //! Everything here may be lost, repeated or late at the cost of lateness only.
 
+mod backoff;
 pub mod hint;
 pub mod local;
 pub mod redis;
+mod subscription;
+pub mod waiter;
 pub mod wake;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::subscription::Subscription;
 use self::wake::WakeState;
 use crate::model::UnixMs;
 
@@ -85,26 +89,15 @@ pub enum BusEvent {
     Disconnected,
 }
 
-/// The receiving end of [`Bus::subscribe`]. Dropping it ends the subscription. Unbounded in time,
-/// bounded in memory: consecutive states that were not received yet are merged, the newest wins.
-pub struct Subscription {
-    pub(crate) events: tokio::sync::mpsc::UnboundedReceiver<BusEvent>,
-    pub(crate) _guard: Option<tokio_util::sync::DropGuard>,
-}
-
-impl Subscription {
-    /// The next event; `None` when the bus is gone for good (the process ends). Cancel safe.
-    pub async fn recv(&mut self) -> Option<BusEvent> {
-        self.events.recv().await
-    }
-}
-
 /// The bus did not do it. Nothing is lost by that but time.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// Redis cannot be reached or refused.
     #[error("redis unavailable")]
     Unavailable(#[source] ::redis::RedisError),
+    /// The configured address is not one of a Redis server.
+    #[error("not a redis url")]
+    BadUrl(#[source] ::redis::RedisError),
     /// Redis answered something that is not a wake state.
     #[error("unreadable wake state: {0}")]
     Unreadable(String),

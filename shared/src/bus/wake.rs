@@ -6,17 +6,30 @@
 //!               n < next or no key: next = n, seq + 1, publish
 //! MARK(token)   by the monitor before it reads the database: mark = token, since = +inf
 //! SET(token, m) after it: refused if nonce or mark differ; next = min(m, since); changed: seq + 1, publish
+//! NUDGE         by the monitor while due runs stay unclaimed: seq + 1, publish
+//! BEAT          by the monitor every 2 s: the same state again, with a fresh db_ms
 //! ```
+//!
+//! Invariant: anyone may pull `next` earlier, only a SET pushes it later, and a SET can do so only when
+//! everything lowered since its monitor began to read the database is in `since`.
+//!
+//! Never draws a nonce or reads a clock: the caller supplies both. (Not the server either: Redis seeds
+//! Lua's random alike after every restart, which is exactly when a nonce has to differ.)
 
 use serde::{Deserialize, Serialize};
 
+use super::Beat;
 use crate::model::UnixMs;
 
-/// "Nothing is scheduled", in `next_ms` and `since_ms`.
-pub const NEVER: UnixMs = 9_007_199_254_740_991; // 2^53 - 1, the largest integer Lua and JSON keep exact
+/// "Nothing is scheduled", in `next_ms` and `since_ms`: 2^53 - 1, the largest integer that Lua and
+/// JSON keep exact.
+pub const NEVER: UnixMs = 9_007_199_254_740_991;
+
+/// Nonces are 1 … this, so that Lua and JSON keep them exact; 0 is the nonce of no key.
+const NONCE_MAX: u64 = NEVER as u64;
 
 /// The whole state, published every time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WakeState {
     /// Random identity of this life of the key; order by seq holds within one nonce.
     pub nonce: u64,
@@ -39,4 +52,99 @@ impl WakeState {
     pub fn next(&self) -> Option<UnixMs> {
         (self.next_ms < NEVER).then_some(self.next_ms)
     }
+
+    fn created(nonce: u64, epoch: i64, seq: u64) -> Self {
+        Self { nonce, epoch, seq, next_ms: NEVER, mark: String::new(), since_ms: NEVER, db_ms: 0 }
+    }
+}
+
+/// What a transition leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state of the key after it.
+    pub state: WakeState,
+    /// Whether that state is published.
+    pub publish: bool,
+}
+
+/// `LOWER`: something is due at `at`. `key` is the state before it, `None` when the key is missing;
+/// `fresh_nonce` becomes the nonce of a key created here.
+pub fn lower(key: Option<&WakeState>, at: UnixMs, fresh_nonce: u64) -> Transition {
+    let at = storable(at);
+    let mut state = key.cloned().unwrap_or_else(|| WakeState::created(fresh_nonce, 0, 0));
+    // Kept even when `next` is earlier anyway: a monitor that read the database before this commit
+    // is about to SET a later instant, and would erase this one.
+    state.since_ms = state.since_ms.min(at);
+    let publish = key.is_none() || at < state.next_ms;
+    if publish {
+        state.next_ms = at;
+        state.seq += 1;
+    }
+    Transition { state, publish }
+}
+
+/// `MARK`: the monitor `token` of term `epoch` is about to read the database. From here on `since`
+/// collects what that reading may miss. Nothing to publish: nothing is known yet.
+pub fn mark(key: Option<&WakeState>, token: &str, epoch: i64, fresh_nonce: u64) -> WakeState {
+    let mut state = key.cloned().unwrap_or_else(|| WakeState::created(fresh_nonce, epoch, 1));
+    state.epoch = state.epoch.max(epoch);
+    state.mark = token.to_owned();
+    state.since_ms = NEVER;
+    state
+}
+
+/// `SET`: the monitor `token` marked the key of `nonce` and then read `next`. `None` when refused:
+/// another monitor marked since, so `since` lacks what was lowered before that; or the key lived anew,
+/// so it lacks what was lowered to the old one. Mark and read again then.
+pub fn set(key: Option<&WakeState>, token: &str, nonce: u64, next: Option<UnixMs>) -> Option<Transition> {
+    let key = key.filter(|key| key.nonce == nonce && key.mark == token)?;
+    let next_ms = next.map_or(NEVER, storable).min(key.since_ms);
+    let publish = next_ms != key.next_ms;
+    let seq = key.seq + u64::from(publish);
+    // The mark is used up: what is lowered from here on is not in anybody's `since`.
+    let state = WakeState { next_ms, seq, mark: String::new(), since_ms: NEVER, ..key.clone() };
+    Some(Transition { state, publish })
+}
+
+/// `NUDGE`: the state as something new, because due runs stay unclaimed. Always published; `None` when
+/// the key is missing.
+pub fn nudge(key: Option<&WakeState>) -> Option<WakeState> {
+    let mut state = key?.clone();
+    state.seq += 1;
+    Some(state)
+}
+
+/// `BEAT`, the part that concerns the state; always published, as a heartbeat. Keeps the seq, so whoever
+/// heard it already ignores it. A key that is missing, or that lost writes (its seq is below the highest
+/// the monitor saw under this nonce: a failover), gets a new nonce: under the old one workers would ignore
+/// every seq they had before. The monitor sees the nonce change and recomputes.
+pub fn beat(key: Option<&WakeState>, beat: &Beat, fresh_nonce: u64) -> WakeState {
+    let mut state =
+        key.cloned().unwrap_or_else(|| WakeState::created(fresh_nonce, beat.epoch, beat.seen_seq.saturating_add(1)));
+    if state.nonce == beat.seen_nonce && state.seq < beat.seen_seq {
+        state.nonce = fresh_nonce;
+        state.seq = beat.seen_seq + 1;
+    }
+    state.epoch = state.epoch.max(beat.epoch);
+    state.db_ms = storable(beat.db_ms);
+    state
+}
+
+/// Two states nobody looked at yet, as one that says the same to a [`super::waiter::Waiter`]: the newer
+/// of one nonce; across nonces the later with the lesser instant, for neither knows what the other was told.
+pub fn merge(earlier: &WakeState, later: WakeState) -> WakeState {
+    if earlier.nonce != later.nonce {
+        return WakeState { next_ms: later.next_ms.min(earlier.next_ms), ..later };
+    }
+    if earlier.seq > later.seq { earlier.clone() } else { later }
+}
+
+/// A nonce for a key that may have to be created.
+pub(crate) fn fresh_nonce() -> u64 {
+    fastrand::u64(1..=NONCE_MAX)
+}
+
+/// An instant as the key can hold it: a negative one is as due as 1970, and beyond [`NEVER`] is never.
+pub(crate) fn storable(at: UnixMs) -> UnixMs {
+    at.clamp(0, NEVER)
 }

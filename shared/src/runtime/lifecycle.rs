@@ -1,5 +1,8 @@
 //! Start and stop: two-step shutdown, and the only place that spawns tasks, so that every task is
 //! waited for and a panic in one is a logged fault of the process, never a silent loss of a duty.
+//!
+//! Duties end first, attendants (what serves the duties: hints, subscriptions) after the last of them: a
+//! run that settles during the drain still has its successor hinted.
 
 use std::future::Future;
 
@@ -12,7 +15,9 @@ pub struct Lifecycle {
     soft: CancellationToken,
     hard: CancellationToken,
     failed: CancellationToken,
-    tasks: TaskTracker,
+    closing: CancellationToken,
+    duties: TaskTracker,
+    attendants: TaskTracker,
 }
 
 impl Lifecycle {
@@ -36,6 +41,11 @@ impl Lifecycle {
         &self.failed
     }
 
+    /// Fires when every duty has ended, or must be given up: attendants finish now, within a second.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
     /// Asks everything to stop taking new work.
     pub fn stop(&self) {
         self.soft.cancel();
@@ -45,17 +55,42 @@ impl Lifecycle {
     pub fn abort(&self) {
         self.soft.cancel();
         self.hard.cancel();
+        self.closing.cancel();
     }
 
     /// Runs a duty until it ends. `name` stands in the log when it panics.
-    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn<F>(&self, name: &'static str, duty: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.spawn_in(&self.duties, name, duty);
+    }
+
+    /// Runs what serves the duties. It must end after [`Lifecycle::closing`], not before.
+    pub fn spawn_attendant<F>(&self, name: &'static str, attendant: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_in(&self.attendants, name, attendant);
+    }
+
+    /// Waits until every spawned task has ended, duties before attendants. Call after [`Lifecycle::stop`].
+    pub async fn drained(&self) {
+        self.duties.close();
+        self.duties.wait().await;
+        self.closing.cancel();
+        self.attendants.close();
+        self.attendants.wait().await;
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    fn spawn_in<F>(&self, tracker: &TaskTracker, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let this = self.clone();
-        self.tasks.spawn(async move {
-            let outcome = tokio::spawn(duty).await;
+        tracker.spawn(async move {
+            let outcome = tokio::spawn(task).await;
             if let Err(error) = outcome
                 && error.is_panic()
             {
@@ -64,11 +99,5 @@ impl Lifecycle {
                 this.stop();
             }
         });
-    }
-
-    /// Waits until every spawned task has ended. Call after [`Lifecycle::stop`].
-    pub async fn drained(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
     }
 }

@@ -1,0 +1,154 @@
+//! The bus over Redis, for roles in several processes. Each operation is one Lua script: the change of
+//! the state and its publish are one step for everybody.
+//!
+//! Holds nothing that cannot be lost. Starts and works without a reachable Redis: commands fail within
+//! 3 s, subscriptions wait. URLs and errors with credentials are never logged.
+//!
+//! Names, for namespace `reveille` (the braces put them into one slot of a cluster):
+//! `{reveille}:wake`, the state as JSON and the channel; `{reveille}:monitor`, who leads.
+
+mod commands;
+mod message;
+mod scripts;
+mod subscribe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{Client, ScriptInvocation};
+use async_trait::async_trait;
+
+use self::commands::{Commands, Request};
+use self::scripts::Scripts;
+use self::subscribe::Listener;
+use super::subscription::{Subscription, channel};
+use super::wake::{NEVER, WakeState, fresh_nonce, storable};
+use super::{Beat, Bus, BusError};
+use crate::model::UnixMs;
+use crate::runtime::clock::Clock;
+use crate::runtime::lifecycle::Lifecycle;
+
+/// The wake state in Redis.
+pub struct RedisBus {
+    client: Client,
+    commands: Arc<Commands>,
+    names: Names,
+    scripts: Scripts,
+    clock: Arc<dyn Clock>,
+    lifecycle: Lifecycle,
+}
+
+/// Keys of one namespace.
+#[derive(Clone)]
+struct Names {
+    wake: String,
+    monitor: String,
+}
+
+impl RedisBus {
+    /// A bus at `url` (`redis://` or `rediss://`, with credentials where needed). Does not connect yet:
+    /// a role starts while Redis is down.
+    ///
+    /// # Errors
+    /// [`BusError::BadUrl`].
+    pub fn connect(url: &str, namespace: &str, clock: Arc<dyn Clock>, lifecycle: &Lifecycle) -> Result<Self, BusError> {
+        let client = Client::open(url).map_err(BusError::BadUrl)?;
+        Ok(Self {
+            commands: Arc::new(Commands::new(client.clone())),
+            client,
+            names: Names { wake: format!("{{{namespace}}}:wake"), monitor: format!("{{{namespace}}}:monitor") },
+            scripts: Scripts::new(),
+            clock,
+            lifecycle: lifecycle.clone(),
+        })
+    }
+
+    async fn state(&self, script: &ScriptInvocation<'_>) -> Result<Option<WakeState>, BusError> {
+        let answer: Option<String> = self.commands.ask(&Request::Script(script)).await?;
+        answer.as_deref().map(parse).transpose()
+    }
+}
+
+#[async_trait]
+impl Bus for RedisBus {
+    async fn lower(&self, at: UnixMs) -> Result<WakeState, BusError> {
+        let mut script = self.scripts.lower.key(&self.names.wake);
+        script.arg(storable(at)).arg(fresh_nonce());
+        self.state(&script).await?.ok_or_else(no_state)
+    }
+
+    async fn mark(&self, token: &str, epoch: i64) -> Result<WakeState, BusError> {
+        let mut script = self.scripts.mark.key(&self.names.wake);
+        script.arg(token).arg(epoch).arg(fresh_nonce());
+        self.state(&script).await?.ok_or_else(no_state)
+    }
+
+    async fn set(&self, token: &str, nonce: u64, next: Option<UnixMs>) -> Result<Option<WakeState>, BusError> {
+        let mut script = self.scripts.set.key(&self.names.wake);
+        script.arg(token).arg(nonce).arg(next.map_or(NEVER, storable));
+        self.state(&script).await
+    }
+
+    async fn nudge(&self) -> Result<Option<WakeState>, BusError> {
+        self.state(&self.scripts.nudge.key(&self.names.wake)).await
+    }
+
+    async fn beat(&self, beat: &Beat) -> Result<Option<WakeState>, BusError> {
+        let mut script = self.scripts.beat.key(&self.names.wake);
+        script.key(&self.names.monitor).arg(&beat.id).arg(millis(beat.ttl)).arg(beat.epoch);
+        script.arg(storable(beat.db_ms)).arg(beat.seen_nonce).arg(beat.seen_seq).arg(fresh_nonce());
+        self.state(&script).await
+    }
+
+    async fn elect(&self, id: &str, ttl: Duration) -> Result<bool, BusError> {
+        let mut script = self.scripts.elect.key(&self.names.wake);
+        script.key(&self.names.monitor).arg(id).arg(millis(ttl));
+        self.commands.ask(&Request::Script(&script)).await
+    }
+
+    async fn resign(&self, id: &str) -> Result<(), BusError> {
+        let mut script = self.scripts.resign.key(&self.names.wake);
+        script.key(&self.names.monitor).arg(id);
+        self.commands.ask(&Request::Script(&script)).await
+    }
+
+    async fn read(&self) -> Result<Option<WakeState>, BusError> {
+        self.commands.read(&self.names).await
+    }
+
+    fn subscribe(&self) -> Subscription {
+        let stop = self.lifecycle.closing().child_token();
+        let (feed, subscription) = channel(Some(stop.clone().drop_guard()));
+        let listener = Listener {
+            client: self.client.clone(),
+            commands: self.commands.clone(),
+            names: self.names.clone(),
+            clock: self.clock.clone(),
+            feed,
+        };
+        self.lifecycle.spawn_attendant("bus subscription", listener.run(stop));
+        subscription
+    }
+}
+
+impl Commands {
+    async fn read(&self, names: &Names) -> Result<Option<WakeState>, BusError> {
+        let mut get = ::redis::cmd("GET");
+        get.arg(&names.wake);
+        let text: Option<String> = self.ask(&Request::Command(&get)).await?;
+        text.as_deref().map(parse).transpose()
+    }
+}
+
+fn parse(text: &str) -> Result<WakeState, BusError> {
+    serde_json::from_str(text).map_err(|error| BusError::Unreadable(error.to_string()))
+}
+
+fn no_state() -> BusError {
+    BusError::Unreadable("the script answered nothing".to_owned())
+}
+
+/// At least 1: Redis refuses a time to live of 0.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
