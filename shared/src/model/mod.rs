@@ -8,6 +8,7 @@ pub mod run;
 pub mod schedule;
 pub mod task;
 pub mod timing;
+pub mod zone;
 
 /// An instant in unix milliseconds, the unit of every `*_at` and `*_ms` in the product.
 pub type UnixMs = i64;

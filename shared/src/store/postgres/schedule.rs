@@ -157,7 +157,8 @@ impl PostgresStore {
         let current = self.get(registration.id).await?.ok_or(StoreError::NotFound)?;
         match self.upsert_unchanged(registration).await? {
             Some(found) if found.id == current.id => Ok(found),
-            _ => Err(StoreError::NotFound),
+            Some(found) => Err(StoreError::ClientKeyTaken(found.id)),
+            None => Err(StoreError::NotFound),
         }
     }
 
