@@ -1,1 +1,3 @@
+//! The `reveille` binary: roles by argument.
+
 fn main() {}

@@ -2,7 +2,7 @@
 //! processes that can be killed, and waiting for a condition.
 //!
 //! Depends on no crate of the product, so that every one of them can use it. Nothing it starts outlives
-//! the test process, whichever way that ends (see [`scratch`]). A missing server is a failed test with a
+//! the test process, whichever way that ends (see `scratch.rs`). A missing server is a failed test with a
 //! sentence that says how to install it, never a skipped one.
 
 #![expect(

@@ -1,0 +1,47 @@
+//! The never-rules of the architecture, checked over the source tree.
+//!
+//! Clippy sees calls, Cargo sees crates; what neither sees is which module may do what. Each rule brings
+//! examples it must flag and examples it must pass, so that a rule that no longer bites is a failing test.
+
+mod rules;
+mod source;
+
+use std::path::Path;
+
+use self::rules::{RULES, Rule};
+use self::source::Source;
+
+#[test]
+fn the_tree_keeps_every_rule() {
+    let sources = source::tree(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert!(sources.len() > 20, "only {} files found: the walk is broken", sources.len());
+    let findings: Vec<String> =
+        sources.iter().flat_map(|source| RULES.iter().flat_map(|rule| check(rule, source))).collect();
+    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
+}
+
+#[test]
+fn every_rule_flags_its_bad_examples() {
+    for rule in RULES {
+        assert!(!rule.flags.is_empty(), "{}: a rule that was never seen to fail proves nothing", rule.name);
+        for (path, text) in rule.flags {
+            let findings = check(rule, &Source::new(path, text));
+            assert!(!findings.is_empty(), "{} must flag {path}:\n{text}", rule.name);
+        }
+    }
+}
+
+#[test]
+fn every_rule_passes_its_good_examples() {
+    for rule in RULES {
+        for (path, text) in rule.passes {
+            let findings = check(rule, &Source::new(path, text));
+            assert!(findings.is_empty(), "{} must pass {path}:\n{text}\nbut: {findings:?}", rule.name);
+        }
+    }
+}
+
+fn check(rule: &Rule, source: &Source) -> Vec<String> {
+    let findings = (rule.find)(source).into_iter();
+    findings.map(|(line, what)| format!("{}:{line}: {}: {what}", source.path, rule.name)).collect()
+}
