@@ -4,4 +4,5 @@
 
 mod cron;
 mod cron_oracle;
+mod policy;
 mod timing;

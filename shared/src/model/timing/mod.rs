@@ -18,7 +18,7 @@ use date::Date;
 
 /// How far ahead of its registration a date or a delay may lie.
 const MAX_AHEAD_S: i64 = 3_155_760_000; // 100 years of 365.25 days
-const MAX_AHEAD_MS: i64 = MAX_AHEAD_S * 1000;
+pub(super) const MAX_AHEAD_MS: i64 = MAX_AHEAD_S * 1000;
 
 /// Which of the five timings a schedule has. Serialises to the wire's `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
