@@ -1,9 +1,44 @@
 //! The worker: sleeps without touching the database until something is due, claims it into free slots,
 //! dispatches it and settles it.
+//!
+//! ```text
+//!   bus, own hints ─▶ wait ─▶ claim ─▶ attempt ─▶ dispatch/… ─▶ target
+//!                      ▲                 │  └ renew: leases of long calls
+//!                      └──── settle ◀────┘
+//! ```
+//!
+//! Stateless: everything here may die at any moment, the leases bring back what it held. Delivery is at
+//! least once; what a late or repeated worker writes is fenced by the lease token.
 
+mod attempt;
+mod backoff;
+mod claim;
+mod dispatch;
+mod exit;
+mod metrics;
+mod renew;
+mod settle;
+mod wait;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::model::schedule::DEFAULT_QUEUE;
+use reveille_shared::model::task::BodyMode;
 use reveille_shared::runtime::Context;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::attempt::Attempts;
+use self::claim::Claimer;
+use self::dispatch::Dispatchers;
+pub use self::dispatch::target::{Cidr, TargetPolicy};
+use self::metrics::WorkerMetrics;
+use self::renew::{Leases, renew_leases};
+use self::settle::Settler;
+
+/// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]
@@ -19,13 +54,130 @@ pub struct Settings {
     /// Name under which it claims, for people.
     pub name: String,
     /// Body of a target that asks for none in particular: `data`, or the whole document.
-    pub default_body: reveille_shared::model::task::BodyMode,
+    pub default_body: BodyMode,
+    /// Which addresses tasks may not call, beyond those that are never a target.
+    pub targets: TargetPolicy,
     /// Without a heartbeat for this long it checks the database by itself.
     pub degraded_after: Duration,
     /// How often it does so then, ± 20 %.
     pub degraded_check: Duration,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: 256,
+            queues: vec![DEFAULT_QUEUE.to_owned()],
+            lease: Duration::from_secs(30),
+            drain: Duration::from_secs(25),
+            name: "worker".to_owned(),
+            default_body: BodyMode::Data,
+            targets: TargetPolicy::default(),
+            degraded_after: Duration::from_secs(10),
+            degraded_check: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Installs the process's TLS implementation, unless there is one. Call it before [`run`]: the choice
+/// belongs to the process, not to a role in it.
+pub fn install_tls() {
+    // An error says that another was installed first, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Runs a worker until the lifecycle stops it: then it claims nothing more, finishes or hands back
 /// what it holds within [`Settings::drain`], and returns.
-pub async fn run(_context: Context, _settings: Settings) {}
+///
+/// Claims that cannot be dispatched at all would only lose leases, so a process that cannot make HTTP
+/// clients (see [`install_tls`]) fails here, through its lifecycle.
+pub async fn run(context: Context, settings: Settings) {
+    // Subscribed before anything else: what is published from here on is heard.
+    let bus = context.bus.subscribe();
+    let dispatchers = match Dispatchers::new(settings.targets.clone()) {
+        Ok(dispatchers) => dispatchers,
+        Err(error) => {
+            tracing::error!(error, "the worker cannot dispatch, the process will stop");
+            context.lifecycle.failed().cancel();
+            return context.lifecycle.stop();
+        }
+    };
+    let metrics = WorkerMetrics::register(&context.metrics);
+    metrics.slots.set(i64::try_from(settings.concurrency).unwrap_or(i64::MAX));
+    let leases = Leases::new(settings.lease);
+    // Bounded: while the database takes no settlements, attempts wait here and keep their slots, so
+    // nothing more is claimed.
+    let (settlements, queue) = mpsc::channel(settings.concurrency.max(1));
+    let (armed, own_hints) = mpsc::unbounded_channel();
+    let duties =
+        Duties::start(&context, &leases, Settler { context: context.clone(), metrics: metrics.clone(), queue, armed });
+    let drain = settings.drain;
+    let drain_over = CancellationToken::new();
+    let attempts = Attempts {
+        context: context.clone(),
+        settings,
+        metrics,
+        dispatchers,
+        leases,
+        settlements,
+        drain_over: drain_over.clone(),
+    };
+    let mut claimer = Claimer::new(Arc::new(attempts));
+    claimer.run(bus, own_hints).await;
+    stop(&context, claimer, duties, drain, &drain_over).await;
+}
+
+/// The order of a stop: calls finish, then those that did not are handed back, then everything that is
+/// to be settled is settled. Each step ends by itself when there is nothing to do.
+async fn stop(
+    context: &Context,
+    mut claimer: Claimer,
+    duties: Duties,
+    drain: Duration,
+    drain_over: &CancellationToken,
+) {
+    let drained_at = context.clock.clock().monotonic() + drain;
+    let mut finished = claimer.drain(drained_at).await;
+    if !finished {
+        drain_over.cancel();
+        finished = claimer.drain(drained_at + FLUSH_LIMIT).await;
+    }
+    if !finished {
+        tracing::warn!("calls were given up at shutdown, their runs come back by their leases");
+    }
+    // The attempts and with them the senders of settlements go here, which ends the queue.
+    drop(claimer);
+    duties.end(context, drained_at + FLUSH_LIMIT).await;
+}
+
+/// The tasks beside the worker's loop.
+struct Duties {
+    /// Ends them whatever they have to do.
+    ended: CancellationToken,
+    /// Fires when everything that was to be settled is settled.
+    settled: CancellationToken,
+}
+
+impl Duties {
+    fn start(context: &Context, leases: &Arc<Leases>, settler: Settler) -> Self {
+        let ended = CancellationToken::new();
+        let settled = CancellationToken::new();
+        let when_settled = settled.clone().drop_guard();
+        let settling = settler.run(ended.clone());
+        context.lifecycle.spawn("worker settling", async move {
+            settling.await;
+            drop(when_settled);
+        });
+        context.lifecycle.spawn("worker leases", renew_leases(context.clone(), leases.clone(), ended.clone()));
+        Self { ended, settled }
+    }
+
+    async fn end(self, context: &Context, deadline: Duration) {
+        tokio::select! {
+            () = self.settled.cancelled() => {}
+            () = context.lifecycle.aborting().cancelled() => {}
+            () = context.clock.clock().sleep_until(deadline) => {}
+        }
+        self.ended.cancel();
+    }
+}

@@ -1,0 +1,99 @@
+//! Dispatch: one attempt's call to its target. One file per kind of target, each a [`Dispatch`];
+//! [`Dispatchers`] picks by the task's kind.
+//!
+//! Whatever the target does is data, an [`Answer`]: a dispatcher never fails, never retries and never
+//! watches the time, all of which the attempt does. An answer's sentence names no URL, header or body.
+
+pub(crate) mod rest;
+pub(crate) mod target;
+
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+use reveille_shared::model::UnixMs;
+use reveille_shared::model::run::{ClaimedRun, Outcome, OutcomeCode};
+use reveille_shared::model::schedule::Definition;
+use reveille_shared::model::task::{BodyMode, TaskKind};
+
+use self::rest::Rest;
+use self::target::TargetPolicy;
+
+/// Calls one kind of target.
+#[async_trait]
+pub(crate) trait Dispatch: Send + Sync {
+    /// Makes the call. Dropping the future ends it, the target may have been reached by then.
+    async fn dispatch(&self, call: &Call<'_>) -> Answer;
+}
+
+/// What is to be sent, for which run.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) run: &'a ClaimedRun,
+    pub(crate) definition: &'a Definition,
+    /// The stored text of `definition`.
+    pub(crate) payload: &'a str,
+    /// What a target receives that asks for nothing in particular.
+    pub(crate) default_body: BodyMode,
+    /// The database's now, as estimated.
+    pub(crate) now: UnixMs,
+}
+
+impl Call<'_> {
+    /// What the target receives: the body, the Kafka value, the Redis message.
+    pub(crate) fn body(&self) -> Cow<'_, str> {
+        match self.definition.task.connection.body.unwrap_or(self.default_body) {
+            BodyMode::Data => Cow::Borrowed(self.definition.task.data.text()),
+            BodyMode::Schedule => Cow::Owned(self.document()),
+        }
+    }
+
+    /// The schedule document as the API shows it: the stored object, with the id that is no part of it.
+    fn document(&self) -> String {
+        let members = self.payload.trim_start().strip_prefix('{').unwrap_or_default();
+        format!(r#"{{"id":"{}",{members}"#, self.run.schedule_id)
+    }
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    /// How long the target asked to be left alone.
+    pub(crate) retry_after_ms: Option<i64>,
+}
+
+impl From<Outcome> for Answer {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, retry_after_ms: None }
+    }
+}
+
+/// The dispatchers of this worker, one per kind of target, shared by all attempts.
+pub(crate) struct Dispatchers {
+    rest: Rest,
+}
+
+impl Dispatchers {
+    /// Prepares the clients; connects nowhere.
+    ///
+    /// # Errors
+    /// A sentence when this machine cannot make TLS connections.
+    pub(crate) fn new(targets: TargetPolicy) -> Result<Self, String> {
+        Ok(Self { rest: Rest::new(targets)? })
+    }
+
+    /// Calls the target of the task, whatever its kind.
+    pub(crate) async fn dispatch(&self, call: &Call<'_>) -> Answer {
+        match self.of(call.definition.task.kind) {
+            Some(dispatcher) => dispatcher.dispatch(call).await,
+            None => Outcome::new(OutcomeCode::Refused, "this worker cannot call targets of this type").into(),
+        }
+    }
+
+    fn of(&self, kind: TaskKind) -> Option<&dyn Dispatch> {
+        match kind {
+            TaskKind::Rest => Some(&self.rest),
+            TaskKind::Kafka | TaskKind::Redis => None,
+        }
+    }
+}

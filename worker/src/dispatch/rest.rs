@@ -1,0 +1,292 @@
+//! Calls an HTTP endpoint: the document's method, headers and body, plus the headers that let the
+//! target recognise a repetition and fence a late one.
+//!
+//! One client for all attempts, so connections are kept and reused. Follows no redirect and asks no
+//! proxy: where a call goes is what was registered and vetted, nothing else. Responses are read only to
+//! keep the connection usable, and nothing of them is kept but the status.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, SecondsFormat};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+use reveille_shared::model::UnixMs;
+use reveille_shared::model::run::{Outcome, OutcomeCode};
+use reveille_shared::model::task::Connection;
+
+use super::target::{AddressRefused, Resolver, TargetPolicy, judge_literal};
+use super::{Answer, Call, Dispatch};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a response that are read so that its connection can be used again; beyond them it is closed.
+const RESPONSE_LIMIT: usize = 64 * 1024;
+
+const USER_AGENT: &str = concat!("reveille/", env!("CARGO_PKG_VERSION"));
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const ATTEMPT: HeaderName = HeaderName::from_static("x-reveille-attempt");
+const NOMINAL_TIME: HeaderName = HeaderName::from_static("x-reveille-nominal-time");
+const FENCING_TOKEN: HeaderName = HeaderName::from_static("x-reveille-fencing-token");
+const SCHEDULE_ID: HeaderName = HeaderName::from_static("x-reveille-schedule-id");
+
+/// Headers that belong to the connection, not to the document: sending a registered value would break
+/// the framing of the request.
+const CONNECTION_HEADERS: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Calls HTTP endpoints.
+pub(crate) struct Rest {
+    client: Client,
+    targets: Arc<TargetPolicy>,
+}
+
+impl Rest {
+    /// Prepares the client; connects nowhere.
+    ///
+    /// # Errors
+    /// A sentence when this machine cannot make TLS connections.
+    pub(crate) fn new(targets: TargetPolicy) -> Result<Self, String> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err("no TLS provider is installed in this process".to_owned());
+        }
+        let targets = Arc::new(targets);
+        let client = Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .dns_resolver(Resolver::new(targets.clone()))
+            .build()
+            .map_err(|error| {
+                let causes: Vec<_> = causes_of(&error).map(ToString::to_string).collect();
+                format!("the HTTP client cannot be made: {}", causes.join(": "))
+            })?;
+        Ok(Self { client, targets })
+    }
+
+    async fn call(&self, call: &Call<'_>) -> Result<Answer, Outcome> {
+        let connection = &call.definition.task.connection;
+        let url = target_url(connection)?;
+        judge_literal(&self.targets, &url).map_err(address_refused)?;
+        let method = method_of(connection)?;
+        let mut headers = document_headers(connection)?;
+        add_run_headers(&mut headers, call)?;
+        let mut request = self.client.request(method.clone(), url);
+        if method != Method::GET && method != Method::HEAD {
+            headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            request = request.body(call.body().into_owned());
+        }
+        let mut response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
+        let answer = judge(&response, call.now);
+        match read_to_limit(&mut response).await {
+            Ok(()) => Ok(answer),
+            Err(error) => Err(Outcome { http_status: answer.outcome.http_status, ..failure_of(&error) }),
+        }
+    }
+}
+
+#[async_trait]
+impl Dispatch for Rest {
+    async fn dispatch(&self, call: &Call<'_>) -> Answer {
+        self.call(call).await.unwrap_or_else(Answer::from)
+    }
+}
+
+fn refused(detail: &str) -> Outcome {
+    Outcome::new(OutcomeCode::Refused, detail)
+}
+
+fn address_refused(refusal: AddressRefused) -> Outcome {
+    refused(&refusal.to_string())
+}
+
+fn target_url(connection: &Connection) -> Result<Url, Outcome> {
+    let url = Url::parse(&connection.host).map_err(|_| refused("connection.host is not a URL"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err(refused("connection.host is not an http or https URL")),
+    }
+}
+
+fn method_of(connection: &Connection) -> Result<Method, Outcome> {
+    let Some(name) = &connection.method else { return Ok(Method::POST) };
+    let method = Method::from_bytes(name.to_ascii_uppercase().as_bytes());
+    method.map_err(|_| refused("connection.method is not an HTTP method"))
+}
+
+fn document_headers(connection: &Connection) -> Result<HeaderMap, Outcome> {
+    let mut headers = HeaderMap::with_capacity(connection.headers.len() + 8);
+    for (name, value) in &connection.headers {
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| refused("a header's name cannot be sent"))?;
+        let value = HeaderValue::try_from(value.as_str()).map_err(|_| refused("a header's value cannot be sent"))?;
+        if !CONNECTION_HEADERS.contains(&name) {
+            headers.append(name, value);
+        }
+    }
+    Ok(headers)
+}
+
+/// After the document's headers, so that no document can pretend to be another run.
+fn add_run_headers(headers: &mut HeaderMap, call: &Call<'_>) -> Result<(), Outcome> {
+    let run = call.run;
+    let run_id = text_value(&run.id.to_string())?;
+    headers.insert(IDEMPOTENCY_KEY, run_id.clone());
+    headers.insert(WEBHOOK_ID, run_id);
+    headers.insert(SCHEDULE_ID, text_value(&run.schedule_id.to_string())?);
+    headers.insert(ATTEMPT, HeaderValue::from(run.attempt));
+    headers.insert(FENCING_TOKEN, HeaderValue::from(run.lease_token));
+    if let Some(nominal) = DateTime::from_timestamp_millis(run.nominal_at) {
+        headers.insert(NOMINAL_TIME, text_value(&nominal.to_rfc3339_opts(SecondsFormat::Millis, true))?);
+    }
+    Ok(())
+}
+
+fn text_value(text: &str) -> Result<HeaderValue, Outcome> {
+    HeaderValue::try_from(text).map_err(|_| refused("the run's headers cannot be sent"))
+}
+
+fn judge(response: &Response, now: UnixMs) -> Answer {
+    let status = response.status();
+    if status.is_success() {
+        let outcome = Outcome { code: OutcomeCode::Ok, http_status: Some(status.as_u16()), detail: String::new() };
+        return outcome.into();
+    }
+    let mut detail = format!("the target answered {status}");
+    if status.is_redirection() {
+        detail.push_str(", redirects are not followed");
+    }
+    let outcome = Outcome { code: OutcomeCode::HttpStatus, http_status: Some(status.as_u16()), detail };
+    let asks_to_wait = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let retry_after_ms = asks_to_wait.then(|| retry_after_ms(response.headers(), now)).flatten();
+    Answer { outcome, retry_after_ms }
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3) in milliseconds from now: a number of seconds or a date. The date is
+/// compared with the `Date` of the same response, so that the target's clock cancels out.
+fn retry_after_ms(headers: &HeaderMap, now: UnixMs) -> Option<i64> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(i64::from(seconds) * 1000);
+    }
+    let until = http_date(text)?;
+    let sent = headers.get(header::DATE).and_then(|date| http_date(date.to_str().ok()?)).unwrap_or(now);
+    Some((until - sent).max(0))
+}
+
+fn http_date(text: &str) -> Option<UnixMs> {
+    DateTime::parse_from_rfc2822(text).ok().map(|date| date.timestamp_millis())
+}
+
+async fn read_to_limit(response: &mut Response) -> reqwest::Result<()> {
+    let mut read = 0;
+    while read < RESPONSE_LIMIT {
+        match response.chunk().await? {
+            Some(chunk) => read += chunk.len(),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// What went wrong, told from the causes alone: the error's own text carries the URL.
+fn failure_of(error: &reqwest::Error) -> Outcome {
+    if let Some(refusal) = causes_of(error).find_map(|cause| cause.downcast_ref::<AddressRefused>()) {
+        return address_refused(*refusal);
+    }
+    if error.is_builder() {
+        return refused("the request cannot be built from the document");
+    }
+    if error.is_dns() {
+        return Outcome::new(OutcomeCode::Connect, "the target's name could not be resolved");
+    }
+    let io_cause = causes_of(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(describe_io);
+    if error.is_connect() {
+        let cause = if error.is_timeout() { Some("timed out".to_owned()) } else { io_cause };
+        let cause = cause.unwrap_or_else(|| "connecting failed".to_owned());
+        return Outcome::new(OutcomeCode::Connect, format!("no connection to the target: {cause}"));
+    }
+    let cause = io_cause.unwrap_or_else(|| "the answer was not complete or not HTTP".to_owned());
+    Outcome::new(OutcomeCode::Transport, format!("the exchange with the target broke: {cause}"))
+}
+
+fn describe_io(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => tls.to_string(),
+        None => error.kind().to_string(),
+    }
+}
+
+fn causes_of(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMs = 1_767_225_600_000; // 2026-01-01T00:00:00Z
+
+    fn check_retry_after(headers: &[(HeaderName, &str)], expected: Option<i64>) {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        let headers: HeaderMap = headers.collect();
+        assert_eq!(retry_after_ms(&headers, NOW), expected, "{headers:?}");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_targets_own_clock() {
+        let in_a_minute = "Thu, 01 Jan 2026 00:01:00 GMT";
+        check_retry_after(&[], None);
+        check_retry_after(&[(header::RETRY_AFTER, "120")], Some(120_000));
+        check_retry_after(&[(header::RETRY_AFTER, " 0 ")], Some(0));
+        check_retry_after(&[(header::RETRY_AFTER, in_a_minute)], Some(60_000));
+        let target_is_ahead = "Thu, 01 Jan 2026 00:00:50 GMT";
+        check_retry_after(&[(header::RETRY_AFTER, in_a_minute), (header::DATE, target_is_ahead)], Some(10_000));
+        check_retry_after(&[(header::RETRY_AFTER, "Wed, 31 Dec 2025 00:00:00 GMT")], Some(0));
+        for unreadable in ["soon", "-1", "1.5", "99999999999999999999"] {
+            check_retry_after(&[(header::RETRY_AFTER, unreadable)], None);
+        }
+    }
+
+    fn connection(host: &str) -> Connection {
+        serde_json::from_value(serde_json::json!({ "host": host })).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_without_quoting_it() {
+        for host in ["localhost:3000/x", "ftp://host/secret", "//host", "", "http://"] {
+            let refusal = target_url(&connection(host)).unwrap_err();
+            assert_eq!(refusal.code, OutcomeCode::Refused, "{host}");
+            assert!(!refusal.detail.contains("secret"), "{}", refusal.detail);
+        }
+        let mut document = connection("http://localhost");
+        document.method = Some("DO IT".to_owned());
+        assert_eq!(method_of(&document).unwrap_err().code, OutcomeCode::Refused);
+        document.headers = [("X-Key".to_owned(), "secret\n".to_owned())].into();
+        let refusal = document_headers(&document).unwrap_err();
+        assert_eq!(refusal.code, OutcomeCode::Refused);
+        assert!(!refusal.detail.contains("secret"));
+    }
+
+    #[test]
+    fn headers_of_the_connection_are_not_the_documents_to_set() {
+        let mut document = connection("http://localhost");
+        let headers = [("Content-Length", "3"), ("transfer-encoding", "chunked"), ("X-Key", "1")];
+        document.headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let sent = document_headers(&document).unwrap();
+        assert_eq!(sent.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-key"]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Settles in batches: one task, one statement at a time, in the order the attempts ended. A single
+//! settlement goes at once; under load they are gathered, so that a statement serves hundreds of runs.
+//!
+//! Invariant: commit, then hint; and a hint goes to this worker's own waiting before it goes to the bus.
+
+use std::time::Duration;
+
+use reveille_shared::model::UnixMs;
+use reveille_shared::model::run::{RunState, Settlement};
+use reveille_shared::runtime::Context;
+use reveille_shared::store::{SettleResult, Settled, StoreError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::metrics::WorkerMetrics;
+
+/// Settlements sent by one statement, at most.
+const BATCH_LIMIT: usize = 500;
+
+/// How long settlements are gathered after a statement: within this time the worker is not idle.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// How long a batch is tried while the database is away: longer than a failover takes. The end of the
+/// lease is no reason to give up, the token fences off who took the run over meanwhile; and while the
+/// database is away nobody does, so giving up would turn an outage into calls made twice.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The settling task of a worker.
+pub(crate) struct Settler {
+    pub(crate) context: Context,
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) queue: mpsc::Receiver<Settlement>,
+    /// Tells the worker's own waiting what became due.
+    pub(crate) armed: mpsc::UnboundedSender<UnixMs>,
+}
+
+impl Settler {
+    /// Settles until the queue is closed and empty, or `ended`.
+    pub(crate) async fn run(mut self, ended: CancellationToken) {
+        tokio::select! {
+            () = ended.cancelled() => {
+                tracing::warn!("settlements were given up at shutdown, their runs come back by their leases");
+            }
+            () = self.settle_all() => {}
+        }
+    }
+
+    async fn settle_all(&mut self) {
+        let mut idle_at = Duration::ZERO;
+        while let Some(first) = self.queue.recv().await {
+            let batch = self.gather(first, idle_at).await;
+            self.settle(&batch).await;
+            idle_at = self.now() + GATHER;
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.context.clock.clock().monotonic()
+    }
+
+    async fn gather(&mut self, first: Settlement, idle_at: Duration) -> Vec<Settlement> {
+        let mut batch = vec![first];
+        let idle = self.context.clock.clock().sleep_until(idle_at);
+        tokio::pin!(idle);
+        while batch.len() < BATCH_LIMIT {
+            tokio::select! {
+                biased;
+                next = self.queue.recv() => match next {
+                    Some(settlement) => batch.push(settlement),
+                    None => break,
+                },
+                () = &mut idle => break,
+            }
+        }
+        batch
+    }
+
+    async fn settle(&self, batch: &[Settlement]) {
+        self.context.faults.pass("worker.settling").await;
+        if self.settle_patiently(batch).await.is_ok() {
+            return;
+        }
+        // Refused for good: one of them is at fault, and must not take the others with it.
+        for settlement in batch {
+            if let Err(error) = self.settle_patiently(std::slice::from_ref(settlement)).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(run.id = %settlement.run_id, error, "settlement was refused, the run comes back by its lease");
+                self.metrics.count_settles("refused", 1);
+            }
+        }
+    }
+
+    /// Sends the batch until the database took it. A commit in doubt is sent again as well: the store
+    /// recognises its own token.
+    ///
+    /// # Errors
+    /// What the database refused for good.
+    async fn settle_patiently(&self, batch: &[Settlement]) -> Result<(), StoreError> {
+        let give_up_at = self.now() + PATIENCE;
+        let mut backoff = Backoff::new();
+        let mut failing = false;
+        loop {
+            match self.context.store.run_settle(batch).await {
+                Ok(settled) => {
+                    if failing {
+                        tracing::info!("runs are settled again");
+                    }
+                    self.settled(batch, &settled).await;
+                    return Ok(());
+                }
+                Err(error @ StoreError::Unavailable(_)) => {
+                    if self.now() >= give_up_at {
+                        tracing::error!(
+                            runs = batch.len(),
+                            "settlements are given up, their runs come back by their leases"
+                        );
+                        self.metrics.count_settles("dropped", batch.len());
+                        return Ok(());
+                    }
+                    if !failing {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(error, runs = batch.len(), "runs cannot be settled, trying again");
+                    }
+                    failing = true;
+                    self.context.clock.clock().sleep(backoff.pause()).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn settled(&self, batch: &[Settlement], settled: &Settled) {
+        self.context.faults.pass("worker.settled").await;
+        self.context.clock.observe(settled.now);
+        if let Some(armed) = settled.armed_min {
+            // The worker may have ended its waiting by now; then nobody needs to know.
+            let _ = self.armed.send(armed);
+            self.context.hints.hint(armed);
+        }
+        let mut done = 0;
+        for (settlement, result) in batch.iter().zip(&settled.results) {
+            match result {
+                SettleResult::Done(state) => {
+                    done += 1;
+                    if *state == RunState::Dead {
+                        tracing::warn!(run.id = %settlement.run_id, "run is kept as a dead letter");
+                    }
+                }
+                SettleResult::Stale => {
+                    tracing::info!(run.id = %settlement.run_id, "settlement is void, another worker has the run");
+                }
+            }
+        }
+        self.metrics.count_settles("done", done);
+        self.metrics.count_settles("stale", batch.len() - done);
+    }
+}
