@@ -1,5 +1,6 @@
 //! Listening and serving: bind early, serve until the lifecycle says otherwise.
 
+use std::error::Error;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
@@ -50,6 +51,6 @@ impl Bound {
 
 fn log_end(outcome: std::io::Result<()>) {
     if let Err(error) = outcome {
-        tracing::error!(error = ?error, "the http server ended");
+        tracing::error!(error = &error as &dyn Error, "the http server ended");
     }
 }

@@ -35,8 +35,7 @@ fn main() -> ExitCode {
 async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let settings = &config.settings;
     telemetry::init(settings)?;
-    // One TLS implementation for all clients in the process.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    reveille_worker::install_tls();
     match &config.command {
         Command::Serve => roles::run(Role::Serve, settings).await,
         Command::Api => roles::run(Role::Api, settings).await,

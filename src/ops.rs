@@ -100,7 +100,7 @@ impl std::fmt::Debug for Statements {
 impl Collector for Statements {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let counter = ConstCounter::new(self.store.statements());
-        let help = "Statements sent to the database by this process";
+        let help = "Statements sent to the database by this process.";
         let mut metric = encoder.encode_descriptor("store_statements", help, None, MetricType::Counter)?;
         counter.encode(metric.encode_family(&[("role", self.role)])?)
     }

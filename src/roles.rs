@@ -79,9 +79,10 @@ pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitC
             () = process.lifecycle.failed().cancelled() => {}
         }
     }
-    process.end(&mut signals).await;
+    let drained = process.end(&mut signals).await;
     started?;
-    Ok(if process.lifecycle.failed().is_cancelled() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let clean = drained && !process.lifecycle.failed().is_cancelled();
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Brings the schema up to date, waiting for the database.
@@ -156,8 +157,8 @@ impl<'a> Process<'a> {
         Ok(())
     }
 
-    /// Drains, at most for as long as it may take, and closes.
-    async fn end(&self, signals: &mut Signals) {
+    /// Drains, at most for as long as it may take. Answers whether everything ended by itself.
+    async fn end(&self, signals: &mut Signals) -> bool {
         self.lifecycle.stop();
         let limit = self.settings.drain + CLOSING_TIME;
         let drained = tokio::select! {
@@ -173,6 +174,7 @@ impl<'a> Process<'a> {
             let _ = timeout(Duration::from_secs(1), self.lifecycle.drained()).await;
         }
         tracing::info!(drained, "stopped");
+        drained
     }
 
     /// One line per fact, none of them a secret.
@@ -181,7 +183,9 @@ impl<'a> Process<'a> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), role = self.role.name(), "reveille starts");
         tracing::info!(database = redacted(&settings.database()), "schedules and runs are kept in the database");
         match &settings.redis_url {
-            Some(url) => tracing::info!(redis = redacted(url), namespace = settings.namespace, "wake-ups go through redis"),
+            Some(url) => {
+                tracing::info!(redis = redacted(url), namespace = settings.namespace, "wake-ups go through redis")
+            }
             None => tracing::info!("wake-ups stay in this process: there is no redis"),
         }
         tracing::info!(

@@ -14,6 +14,7 @@ pub mod sweep;
 mod term;
 pub mod watch;
 
+use std::error::Error;
 use std::time::Duration;
 
 use reveille_shared::bus::Subscription;
@@ -105,7 +106,7 @@ impl Monitor {
             Ok(true) => return true,
             Ok(false) => self.candidacy.on_led(now),
             Err(error) => {
-                tracing::debug!(error = ?error, "could not stand for monitor");
+                tracing::debug!(error = &error as &dyn Error, "could not stand for monitor");
                 self.candidacy.on_failed(now);
             }
         }
@@ -117,7 +118,10 @@ impl Monitor {
         let epoch = match timeout(patience, self.context.store.epoch_next()).await {
             Ok(Ok(epoch)) => epoch,
             Ok(Err(error)) => {
-                tracing::warn!(error = ?error, "elected monitor, but the database cannot be used: leaving it to others");
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "elected monitor, but the database cannot be used: leaving it to others"
+                );
                 return TermEnd::GaveUp;
             }
             Err(_) => {
@@ -138,7 +142,9 @@ impl Monitor {
     async fn resign(&self) {
         match timeout(self.settings.beat, self.context.bus.resign(&self.id)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = ?error, "could not resign, the leadership will run out"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn Error, "could not resign, the leadership will run out")
+            }
             Err(_) => tracing::warn!("could not resign in time, the leadership will run out"),
         }
     }

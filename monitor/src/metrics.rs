@@ -147,7 +147,7 @@ impl Collector for NextWake {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of any real date are exact in an f64")]
         let gauge = ConstGauge::new(next_ms as f64 / 1000.0);
         let help = "Unix time of the next due run, published to the workers; absent while nothing is scheduled \
-                    and on monitors that do not lead";
+                    and on monitors that do not lead.";
         let metric = encoder.encode_descriptor("monitor_next_wake_timestamp_seconds", help, None, MetricType::Gauge)?;
         gauge.encode(metric)
     }

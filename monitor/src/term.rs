@@ -4,6 +4,7 @@
 //! after its last read and publish worked, so a monitor that hangs or is cut off from the database loses
 //! the leadership by doing nothing. Never decides when to look: that is [`crate::watch`].
 
+use std::error::Error;
 use std::time::Duration;
 
 use reveille_shared::bus::wake::WakeState;
@@ -261,7 +262,8 @@ impl<'a> Term<'a> {
             self.store_failures += 1;
         }
         if self.sound {
-            tracing::warn!(error = ?error, monitor.epoch = self.epoch, "{error}, trying again at every heartbeat");
+            let error: &(dyn Error + 'static) = error;
+            tracing::warn!(error, monitor.epoch = self.epoch, "cannot keep the wake state up, trying at every beat");
         }
         self.sound = false;
         false
@@ -276,7 +278,7 @@ impl<'a> Term<'a> {
                 self.sweep.on_batch(now, now.saturating_sub(began), rows);
             }
             Err(error) => {
-                tracing::warn!(error = ?error, "finished rows could not be pruned, trying again later");
+                tracing::warn!(error = &error as &dyn Error, "finished rows could not be pruned, trying again later");
                 self.sweep.on_end(self.now().at);
             }
         }

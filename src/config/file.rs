@@ -16,7 +16,8 @@ pub(super) fn as_defaults(parser: clap::Command, path: &Path) -> Result<clap::Co
         if !known {
             return Err(format!("{name}: unknown key `{key}`"));
         }
-        let text = file_value(&value).ok_or_else(|| format!("{name}: `{key}` is neither text, number, flag nor list"))?;
+        let text =
+            file_value(&value).ok_or_else(|| format!("{name}: `{key}` is neither text, number, flag nor list"))?;
         check_value(&parser, &id, &flag, &text).map_err(|error| format!("{name}: {error}"))?;
         parser = parser.mut_arg(id, |arg| arg.default_value(text));
     }

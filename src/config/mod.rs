@@ -262,7 +262,9 @@ impl Settings {
             _ => "",
         };
         if !role.is_empty() && self.database_url.is_none() {
-            return Err(format!("`reveille {role}` shares a database with other processes: name it with --database-url"));
+            return Err(format!(
+                "`reveille {role}` shares a database with other processes: name it with --database-url"
+            ));
         }
         if !role.is_empty() && self.redis_url.is_none() {
             return Err(format!("`reveille {role}` hears of other processes through Redis: name it with --redis-url"));

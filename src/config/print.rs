@@ -2,16 +2,17 @@
 //! from the parser, so neither can say something else than it does.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, CommandFactory};
 
-use super::{Config, redacted};
+use super::{Cli, Config, redacted};
 
 /// The settings in force as TOML, or the table of all settings in Markdown.
 pub(crate) fn print(config: &Config, markdown: bool) -> String {
-    let settings = config.parser.get_arguments().filter(|arg| is_setting(arg));
+    // In the order of the table: putting a file's value in moves an argument to the end.
+    let table = Cli::command();
+    let settings = table.get_arguments().filter(|arg| is_setting(arg));
     let mut text = String::new();
     if markdown {
         text.push_str("| flag | environment | default | meaning |\n|---|---|---|---|\n");
@@ -48,10 +49,7 @@ fn in_force(arg: &Arg, matches: &ArgMatches, parser: &Command) -> String {
     let source = match matches.value_source(id) {
         Some(ValueSource::CommandLine) => "from the command line".to_owned(),
         Some(ValueSource::EnvVariable) => format!("from {}", env(arg)),
-        Some(_) if is_from_file(arg, parser) => {
-            let path = matches.get_one::<std::path::PathBuf>("config");
-            format!("from {}", path.map_or_else(String::new, |path| Path::display(path).to_string()))
-        }
+        Some(_) if is_from_file(arg, parser) => "from the file".to_owned(),
         _ => "default".to_owned(),
     };
     let mut text = format!("# {}\n", help(arg));
@@ -60,7 +58,7 @@ fn in_force(arg: &Arg, matches: &ArgMatches, parser: &Command) -> String {
             let _ = writeln!(text, "# {} = not set", flag(arg));
             return text + "\n";
         }
-        [single] if single == "true" || single == "false" => single.clone(),
+        [single] if single == "true" || single == "false" || single.parse::<u32>().is_ok() => single.clone(),
         several => toml::Value::String(several.join(",")).to_string(),
     };
     let _ = writeln!(text, "{} = {value} # {source}", flag(arg));
@@ -69,12 +67,8 @@ fn in_force(arg: &Arg, matches: &ArgMatches, parser: &Command) -> String {
 
 /// A default that the program itself does not have came from the file.
 fn is_from_file(arg: &Arg, parser: &Command) -> bool {
-    let built_in = <super::Cli as clap::CommandFactory>::command();
-    let of = |command: &Command| {
-        let found = command.get_arguments().find(|other| other.get_id() == arg.get_id());
-        found.and_then(default)
-    };
-    of(&built_in) != of(parser)
+    let parsed = parser.get_arguments().find(|parsed| parsed.get_id() == arg.get_id());
+    parsed.and_then(default) != default(arg)
 }
 
 fn shown(id: &str, value: &str) -> String {

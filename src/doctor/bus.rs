@@ -34,12 +34,7 @@ pub(super) async fn examine(settings: &Settings, reading: Option<&WakeReading>, 
     lifecycle.drained().await;
 }
 
-async fn examine_open(
-    bus: &RedisBus,
-    settings: &Settings,
-    reading: Option<&WakeReading>,
-    findings: &mut Vec<Finding>,
-) {
+async fn examine_open(bus: &RedisBus, settings: &Settings, reading: Option<&WakeReading>, findings: &mut Vec<Finding>) {
     let state = match timeout(PATIENCE, bus.read()).await {
         Ok(Ok(state)) => state,
         Ok(Err(error)) => {
