@@ -42,10 +42,6 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Settings::default()).await
-    }
-
-    pub(crate) async fn start_with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now = InjectedNow::new(START);
         let store_settings = StoreSettings { injected_now: Some(now.clone()), ..StoreSettings::default() };
@@ -67,7 +63,7 @@ impl Api {
             lifecycle,
             faults: Faults::none(),
         };
-        Self { router: router(context, settings), store, clock, now, _folder: folder }
+        Self { router: router(context, Settings::default()), store, clock, now, _folder: folder }
     }
 
     /// Time passes, for the database and for the process alike.
