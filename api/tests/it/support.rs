@@ -50,8 +50,7 @@ impl Api {
         store.migrate().await.unwrap();
         let clock = TestClock::new();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
-        let db_clock = DbClock::new(shared_clock.clone());
-        db_clock.observe(START);
+        let db_clock = DbClock::new(shared_clock.clone()); // knows nothing yet, as in a process that only serves the API
         let lifecycle = Lifecycle::new();
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
         let context = Context {
