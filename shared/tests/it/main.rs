@@ -19,6 +19,7 @@ mod policy;
 mod redis_server;
 mod store_explore;
 mod store_parity;
+mod store_postgres;
 mod store_world;
 mod timing;
 mod wake_model;
