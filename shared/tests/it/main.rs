@@ -4,5 +4,6 @@
 
 mod cron;
 mod cron_oracle;
+mod document;
 mod policy;
 mod timing;
