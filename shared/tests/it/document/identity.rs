@@ -69,6 +69,7 @@ fn fingerprints() {
     different(&data(r#"{"a":"1"}"#), &data(r#"{"a":1}"#));
     different(&data(r#"{"a":null}"#), &data("{}"));
     different(&data("[[],1]"), &data("[[1]]"));
+    different(&data("[1,2]"), &data("[12]"));
     different(&data("123456789012345678901"), &data("123456789012345678902"));
 
     for (patch, value) in [
