@@ -4,6 +4,7 @@
 //! (and is what any other surface calls), the store and the bus are handed in. Nothing here decides
 //! when something is due, and nothing here answers 5xx for bad input.
 
+mod commit;
 mod error;
 mod http;
 mod metrics;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod contract;
+mod hints;
 mod hostile;
 mod pages;
 mod reregistration;
