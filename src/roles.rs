@@ -270,7 +270,7 @@ impl<'a> Process<'a> {
     }
 
     fn api_settings(&self) -> reveille_api::Settings {
-        reveille_api::Settings { default_timezone: self.settings.default_timezone.clone() }
+        reveille_api::Settings { default_timezone: self.settings.default_timezone.clone(), ..Default::default() }
     }
 
     fn monitor_settings(&self) -> reveille_monitor::Settings {

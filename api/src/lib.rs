@@ -25,13 +25,11 @@ pub struct Settings {
     pub default_timezone: String,
     /// Targets this deployment's workers can call.
     pub targets: Vec<TaskKind>,
-    /// Callers must present this as a bearer token; `None` lets everybody in.
-    pub token: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { default_timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest], token: None }
+        Self { default_timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest] }
     }
 }
 
@@ -41,7 +39,7 @@ impl Settings {
     }
 }
 
-/// All routes of the API. The caller owns the listener.
+/// All routes of the API. The caller owns the listener, and decides who is let in.
 pub fn router(context: Context, settings: Settings) -> axum::Router {
     http::router(context, settings)
 }

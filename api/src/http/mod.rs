@@ -6,11 +6,9 @@ mod request;
 mod runs;
 mod schedules;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -25,15 +23,10 @@ use crate::{Service, Settings};
 struct App {
     service: Service,
     metrics: ApiMetrics,
-    token: Option<Arc<str>>,
 }
 
 pub(crate) fn router(context: Context, settings: Settings) -> Router {
-    let app = App {
-        metrics: ApiMetrics::register(&context.metrics),
-        service: Service::new(context, &settings),
-        token: settings.token.map(Arc::from),
-    };
+    let app = App { metrics: ApiMetrics::register(&context.metrics), service: Service::new(context, &settings) };
     Router::new()
         .route("/schedules", get(schedules::list).post(schedules::register).delete(schedules::delete_matching))
         .route("/schedules/preview", post(schedules::preview))
@@ -47,7 +40,6 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         .route("/wake", get(runs::wake))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(app.clone(), guard))
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }
@@ -59,28 +51,6 @@ async fn no_route() -> Problem {
 async fn no_method() -> Problem {
     let detail = "this address does not take this method; the Allow header names those it takes";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed", detail)
-}
-
-/// Lets in who presents the token, where one is set.
-async fn guard(State(app): State<App>, request: Request, next: Next) -> Result<Response, Problem> {
-    match &app.token {
-        Some(token) if !presents(request.headers(), token) => {
-            let detail = "send the API token as `Authorization: Bearer …`";
-            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "not authorized", detail))
-        }
-        _ => Ok(next.run(request).await),
-    }
-}
-
-fn presents(headers: &HeaderMap, token: &str) -> bool {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return false };
-    let Some((scheme, offered)) = value.as_bytes().split_at_checked("Bearer ".len()) else { return false };
-    scheme.eq_ignore_ascii_case(b"Bearer ") && equal_in_constant_time(offered, token.as_bytes())
-}
-
-/// Takes the same time wherever the first difference is, so that a token cannot be guessed byte by byte.
-fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |seen, (left, right)| seen | (left ^ right)) == 0
 }
 
 /// Counts and logs a request: route and outcome, never path, query, headers or body.

@@ -1,8 +1,7 @@
 //! The wire contract of published clients, call by call.
 
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
-use reveille_api::Settings;
+use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{Api, START, document};
@@ -220,17 +219,4 @@ async fn the_wake_state_is_shown() {
         api.get("/wake").await.json["next_ms"] == START + 30_000
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_token_is_asked_for_where_one_is_set() {
-    let api = Api::start_with(Settings { token: Some("correct-horse".to_owned()), ..Settings::default() }).await;
-    let with = |value: &str| Request::get("/schedules").header("Authorization", value).body(Body::empty()).unwrap();
-    assert_eq!(api.get("/schedules").await.status, StatusCode::UNAUTHORIZED);
-    for wrong in ["Bearer correct-hors", "Bearer correct-horsf", "Basic correct-horse", "Bearer", "correct-horse"] {
-        assert_eq!(api.send(with(wrong)).await.status, StatusCode::UNAUTHORIZED, "{wrong}");
-    }
-    assert_eq!(api.send(with("bearer correct-horse")).await.status, StatusCode::NOT_FOUND, "let in; there is nothing");
-    let unknown = api.call(Method::GET, "/nothing", Body::empty()).await;
-    assert_eq!(unknown.status, StatusCode::UNAUTHORIZED, "not even what is there is told");
 }

@@ -44,10 +44,6 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Settings::default()).await
-    }
-
-    pub(crate) async fn start_with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now = InjectedNow::new(START);
         let store_settings = StoreSettings { injected_now: Some(now.clone()), ..StoreSettings::default() };
@@ -68,7 +64,7 @@ impl Api {
             lifecycle,
             faults: faults.clone(),
         };
-        Self { router: router(context, settings), store, bus, faults, clock, now, _folder: folder }
+        Self { router: router(context, Settings::default()), store, bus, faults, clock, now, _folder: folder }
     }
 
     /// Time passes, for the database and for the process alike.

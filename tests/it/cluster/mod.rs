@@ -32,7 +32,7 @@ pub(crate) struct Cluster {
     pub(crate) database: String,
     pub(crate) roles: Roles,
     pub(crate) client: Client,
-    pub(crate) api: Member,
+    _api: Member,
 }
 
 /// A process of the deployment.
@@ -42,14 +42,36 @@ pub(crate) struct Member {
 }
 
 /// Timeouts short enough for a test. A test lengthens those that must not be what makes it pass.
-pub(crate) const QUICK: &[&str] =
-    &["--lease", "3s", "--recheck", "3s", "--beat", "500ms", "--monitor-ttl", "2s", "--degraded-after", "4s",
-      "--degraded-check", "2s"];
+pub(crate) const QUICK: &[&str] = &[
+    "--lease",
+    "3s",
+    "--recheck",
+    "3s",
+    "--beat",
+    "500ms",
+    "--monitor-ttl",
+    "2s",
+    "--degraded-after",
+    "4s",
+    "--degraded-check",
+    "2s",
+];
 
 /// Nothing but the wake protocol itself may bring a run in time: no recheck, no degraded check, no election.
-pub(crate) const PATIENT: &[&str] =
-    &["--lease", "10m", "--recheck", "10m", "--beat", "500ms", "--monitor-ttl", "10m", "--degraded-after", "10m",
-      "--degraded-check", "10m"];
+pub(crate) const PATIENT: &[&str] = &[
+    "--lease",
+    "10m",
+    "--recheck",
+    "10m",
+    "--beat",
+    "500ms",
+    "--monitor-ttl",
+    "10m",
+    "--degraded-after",
+    "10m",
+    "--degraded-check",
+    "10m",
+];
 
 impl Cluster {
     /// A migrated database, a Redis, a receiver and one API; monitors and workers are added by the test.
@@ -70,7 +92,7 @@ impl Cluster {
         let args = [settings, api_args].concat();
         let api = spawn(postgres, &database, &redis, &roles.api, &["api", "--listen", "127.0.0.1:0"], &args).await;
         let client = Client::new(&api.1);
-        Self { postgres, redis, receiver, database, roles, client, api: api.0 }
+        Self { postgres, redis, receiver, database, roles, client, _api: api.0 }
     }
 
     pub(crate) async fn monitor(&self, settings: &[&str]) -> Member {
@@ -139,7 +161,8 @@ async fn spawn(
 impl Member {
     /// The sum of a metric over its labels, of which `labels` must be part; 0 when there is none.
     pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
-        let text = reqwest::get(format!("http://{}/metrics", self.ops)).await.expect("metrics").text().await.expect("text");
+        let text =
+            reqwest::get(format!("http://{}/metrics", self.ops)).await.expect("metrics").text().await.expect("text");
         text.lines()
             .filter(|line| line.starts_with(name) && line.contains(labels))
             .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b' ' | b'{')))
@@ -157,6 +180,8 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(listen: &str) -> Self {
+        // The test process has no TLS implementation of its own, and needs one although it speaks none.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Self { base: format!("http://{listen}"), http: reqwest::Client::new() }
     }
 
@@ -183,7 +208,7 @@ impl Client {
     /// The runs of a schedule, newest first.
     pub(crate) async fn runs(&self, id: &str) -> Vec<Value> {
         let runs = self.get(&format!("/schedules/{id}/runs?limit=200")).await;
-        runs.as_array().cloned().unwrap_or_else(|| panic!("not a list: {runs}"))
+        runs.as_array().expect("a list of runs").clone()
     }
 
     /// The latest run of a schedule that is in `state`.

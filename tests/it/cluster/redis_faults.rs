@@ -60,15 +60,14 @@ async fn without_redis_workers_check_by_themselves_and_say_so() {
     let cluster = Cluster::start(QUICK).await;
     let worker = cluster.worker(QUICK).await;
     cluster.redis.kill();
-    eventually(SOON, "the worker is degraded", || async {
-        worker.metric("reveille_worker_degraded", "").await == 1.0
-    })
-    .await;
+    eventually(SOON, "the worker is degraded", || async { worker.metric("reveille_worker_degraded", "").await == 1.0 })
+        .await;
     cluster.client.register(&cluster.document("degraded", "now", "")).await;
     eventually(SOON, "it fires", || async { !cluster.receiver.deliveries_to("/degraded").is_empty() }).await;
     cluster.redis.restart().await;
     let _monitor = cluster.monitor(QUICK).await;
-    eventually(SOON, "the worker recovers", || async { worker.metric("reveille_worker_degraded", "").await == 0.0 }).await;
+    eventually(SOON, "the worker recovers", || async { worker.metric("reveille_worker_degraded", "").await == 0.0 })
+        .await;
 }
 
 async fn redis_connection(cluster: &Cluster) -> redis::aio::MultiplexedConnection {

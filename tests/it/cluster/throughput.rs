@@ -24,7 +24,7 @@ async fn five_thousand_runs_due_at_once_drain_with_few_statements() {
     let before = cluster.postgres.statement_count(&cluster.roles.worker).await;
     let deliveries = cluster.receiver.wait_for(RUNS + 1, SOON).await;
     eventually(SOON, "all are settled", || async {
-        worker.metric("reveille_worker_runs_total", "outcome=\"succeeded\"").await >= (RUNS + 1) as f64
+        worker.metric("reveille_worker_runs_total", "outcome=\"ok\"").await >= (RUNS + 1) as f64
     })
     .await;
     let after = cluster.postgres.statement_count(&cluster.roles.worker).await;
