@@ -11,6 +11,8 @@ mod metrics;
 mod service;
 mod view;
 
+use std::time::Duration;
+
 use reveille_shared::model::document::Defaults;
 use reveille_shared::model::task::TaskKind;
 use reveille_shared::runtime::Context;
@@ -25,11 +27,17 @@ pub struct Settings {
     pub default_timezone: String,
     /// Targets this deployment's workers can call.
     pub targets: Vec<TaskKind>,
+    /// Longest time from a request's head to its answer.
+    pub request_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { default_timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest] }
+        Self {
+            default_timezone: "UTC".to_owned(),
+            targets: vec![TaskKind::Rest],
+            request_timeout: Duration::from_secs(30),
+        }
     }
 }
 

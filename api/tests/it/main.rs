@@ -8,5 +8,6 @@ mod hostile;
 mod pages;
 mod reregistration;
 mod secrets;
+mod shelter;
 mod status;
 mod support;

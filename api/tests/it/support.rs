@@ -44,6 +44,10 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default(), Arc::new(LocalBus::new())).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings, bus: Arc<dyn Bus>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now = InjectedNow::new(START);
         let store_settings = StoreSettings { injected_now: Some(now.clone()), ..StoreSettings::default() };
@@ -54,7 +58,6 @@ impl Api {
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let db_clock = DbClock::new(shared_clock.clone()); // knows nothing yet, as in a process that only serves the API
         let (lifecycle, faults) = (Lifecycle::new(), Faults::none());
-        let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
         let context = Context {
             store: store.clone(),
             hints: Hinter::spawn(bus.clone(), shared_clock, &lifecycle),
@@ -64,7 +67,7 @@ impl Api {
             lifecycle,
             faults: faults.clone(),
         };
-        Self { router: router(context, Settings::default()), store, bus, faults, clock, now, _folder: folder }
+        Self { router: router(context, settings), store, bus, faults, clock, now, _folder: folder }
     }
 
     /// Time passes, for the database and for the process alike.
