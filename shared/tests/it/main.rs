@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "tests fail loudly, and poll for what they wait for"
@@ -16,6 +17,10 @@ mod cron;
 mod cron_oracle;
 mod policy;
 mod redis_server;
+mod store_explore;
+mod store_parity;
+mod store_postgres;
+mod store_world;
 mod timing;
 mod wake_model;
 mod wake_waiter;
