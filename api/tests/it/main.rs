@@ -1,6 +1,6 @@
 //! Tests of the API on a real SQLite store and the in-process bus, one binary.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod contract;
 mod hints;

@@ -51,7 +51,7 @@ impl Bus for TroubledBus {
     }
     async fn read(&self) -> Result<Option<WakeState>, BusError> {
         match self.trouble {
-            Trouble::Panics => std::panic::panic_any("as the test wants it"),
+            Trouble::Panics => panic!("as the test wants it"),
             Trouble::Hangs => std::future::pending().await,
             Trouble::Fails => Err(BusError::Unreadable("as the test wants it".to_owned())),
         }
