@@ -5,7 +5,7 @@ use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::document::{self, Defaults, FieldError, Parsed, SECRET_MASK};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::schedule::{ClientKey, Definition};
-use reveille_shared::model::timing::{Arming, PreviewedInstant, Timing, TimingError, TimingKind};
+use reveille_shared::model::timing::{ArmAt, Arming, PreviewedInstant, Timing, TimingError, TimingKind};
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
 use reveille_shared::store::{
@@ -15,6 +15,7 @@ use reveille_shared::store::{
 use uuid::Uuid;
 
 use crate::Settings;
+use crate::commit::commit;
 use crate::error::Problem;
 
 /// How often a registration picks a later instant because the one it picked has a run already.
@@ -90,13 +91,17 @@ impl Service {
             arming: arming(&timing, now)?,
             run_id: Uuid::now_v7(),
         };
+        let store = &self.context.store;
         let mut tries = 0;
-        let upserted: Upserted = loop {
-            let outcome = match write {
-                Write::Upsert => self.context.store.schedule_upsert(std::slice::from_ref(&registration)).await,
-                Write::Update => self.context.store.schedule_update(&registration).await,
+        let upserted = loop {
+            let written = async {
+                match write {
+                    Write::Upsert => store.schedule_upsert(std::slice::from_ref(&registration)).await,
+                    Write::Update => store.schedule_update(&registration).await,
+                }
             };
-            match outcome {
+            let intended = registration.arming.at;
+            match commit(&self.context, intended, written, |upserted: &Upserted| upserted.armed_min).await {
                 Err(StoreError::OccurrenceTaken { latest }) if tries < ARMING_TRIES => {
                     tries += 1;
                     registration.arming = arming(&timing, latest.max(now))?;
@@ -104,11 +109,6 @@ impl Service {
                 outcome => break outcome?,
             }
         };
-        // Between commit and hint: a process that dies here is why the monitor rechecks.
-        self.context.faults.pass("api.committed").await;
-        if let Some(due_at) = upserted.armed_min {
-            self.context.hints.hint(due_at);
-        }
         let id = upserted.schedules.first().map_or(id, |schedule| schedule.id);
         Ok(Registered { id, name: definition.name, client: definition.client, warnings })
     }
@@ -157,14 +157,11 @@ impl Service {
         let Plan { definition, timing } = stored_plan(&self.schedule(id).await?)?;
         let mut after = self.arming_now(definition.kind).await?;
         for _ in 0..=ARMING_TRIES {
-            match self.context.store.schedule_resume(id, &arming(&timing, after)?).await {
+            let arming = arming(&timing, after)?;
+            let resumed = self.context.store.schedule_resume(id, &arming);
+            match commit(&self.context, arming.at, resumed, |due_at| *due_at).await {
                 Err(StoreError::OccurrenceTaken { latest }) => after = after.max(latest),
-                outcome => {
-                    if let Some(due_at) = outcome? {
-                        self.context.hints.hint(due_at);
-                    }
-                    return Ok(());
-                }
+                outcome => return Ok(outcome.map(|_| ())?),
             }
         }
         Err(StoreError::OccurrenceTaken { latest: after }.into())
@@ -175,9 +172,8 @@ impl Service {
     /// # Errors
     /// 404; 409 when it is paused; 503.
     pub async fn trigger(&self, id: ScheduleId) -> Result<Triggered, Problem> {
-        let triggered = self.context.store.schedule_trigger(id).await?;
-        self.context.hints.hint(triggered.due_at);
-        Ok(triggered)
+        let triggered = self.context.store.schedule_trigger(id);
+        Ok(commit(&self.context, ArmAt::AfterMs(0), triggered, |triggered| Some(triggered.due_at)).await?)
     }
 
     /// Runs of a schedule, newest nominal instant first.
