@@ -98,7 +98,7 @@ impl Claimer {
             self.attempts.metrics.degraded.set(1);
             tracing::warn!("no heartbeat is heard, checking the database at intervals");
         }
-        match self.wait.next(now, &self.context.clock, self.free_slots()) {
+        match self.wait.next(now, self.context.clock.now_ms(), self.free_slots()) {
             Next::Claim(reason) => self.send_claim(reason, now),
             Next::Sleep(until) => self.set_alarm(until),
         }
