@@ -1,15 +1,44 @@
 //! The API: registers, shows and cancels schedules over REST.
+//!
+//! Layers, outermost first: [`http`] maps requests and answers, [`service`] does what they ask for
+//! (and is what any other surface calls), the store and the bus are handed in. Nothing here decides
+//! when something is due, and nothing here answers 5xx for bad input.
 
+mod error;
+mod http;
+mod metrics;
+mod service;
+mod view;
+
+use reveille_shared::model::document::Defaults;
+use reveille_shared::model::task::TaskKind;
 use reveille_shared::runtime::Context;
+
+pub use self::error::{Problem, problem_response};
+pub use self::service::Service;
 
 /// Settings of the API.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Zone of a document that names none.
     pub default_timezone: String,
+    /// Targets this deployment's workers can call.
+    pub targets: Vec<TaskKind>,
 }
 
-/// All routes of the API. The caller owns the listener.
-pub fn router(_context: Context, _settings: Settings) -> axum::Router {
-    axum::Router::new()
+impl Default for Settings {
+    fn default() -> Self {
+        Self { default_timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest] }
+    }
+}
+
+impl Settings {
+    fn defaults(&self) -> Defaults {
+        Defaults { timezone: self.default_timezone.clone(), targets: self.targets.clone() }
+    }
+}
+
+/// All routes of the API. The caller owns the listener, and decides who is let in.
+pub fn router(context: Context, settings: Settings) -> axum::Router {
+    http::router(context, settings)
 }

@@ -1,5 +1,14 @@
-//! Tests of the whole: the architecture's rules over the source tree.
+//! Tests of the whole: the binary as a process, and the rules of the architecture over the source tree.
 
-#![expect(clippy::expect_used, reason = "a test that cannot set itself up fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot set itself up fails by panicking"
+)]
 
+mod binary;
+mod bulk;
+mod cluster;
+mod config;
+mod embedded;
 mod tidy;

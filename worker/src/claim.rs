@@ -138,7 +138,9 @@ impl Claimer {
         let context = self.context.clone();
         let answer = async move {
             let claimed = context.store.run_claim(&claim).await;
-            context.faults.pass("worker.claimed").await;
+            if claimed.as_ref().is_ok_and(|claimed| !claimed.runs.is_empty()) {
+                context.faults.pass("worker.claimed").await;
+            }
             claimed
         };
         // Nothing can be claimed until the answer is there, which is an event of its own.

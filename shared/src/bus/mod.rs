@@ -1,5 +1,6 @@
 //! The bus: hints about when to look into the store, never the truth. One wake state per namespace,
-//! published whole every time; see [`wake`] for its rules, [`redis`] and [`local`] for the two carriers.
+//! published whole every time; see [`wake`] for its rules, [`waiter`] for the side that listens, [`redis`]
+//! and [`local`] for the two carriers, [`hint`] for telling them after a commit.
 //!
 //! Everything here may be lost, repeated or late at the cost of lateness only.
 

@@ -12,9 +12,9 @@
 //!               └─────── claim_failed: armed as before, or earlier by those hints
 //! ```
 //!
-//! Each rule stands with the wake that is lost without it; the model in `tests/it/wake_model.rs` takes
-//! the rules away one by one and finds those. Never reads a clock and never decides that a run is due:
-//! that is the database's word, an early claim just takes nothing.
+//! Each rule stands with what goes wrong without it. `tests/it/wake_model.rs` runs this very code through
+//! every interleaving and takes the rules whose absence loses a wake away one by one. Never reads a clock
+//! and never decides that a run is due: that is the database's word, an early claim just takes nothing.
 //!
 //! Invariant: whenever a run is committed and its hint has been heard, `armed` is not after it.
 
@@ -68,7 +68,8 @@ impl Waiter {
     ///   instant somebody else claimed goes away, and it is safe because the monitor pushes later only
     ///   what no LOWER contradicts.
     /// - Of another nonce: the key was lost and created anew, and knows nothing of what was lowered to
-    ///   the old one. The lesser of both counts; taking the new one alone loses the old one's instants.
+    ///   the old one. The lesser of both counts; taking the new one alone sleeps over the old one's instants
+    ///   until a monitor has recomputed.
     pub fn heard(&mut self, state: &WakeState) {
         let position = Position { nonce: state.nonce, seq: state.seq };
         if let Some(claim) = &mut self.in_flight {

@@ -10,6 +10,7 @@ use super::UnixMs;
 use super::timing::TimingError;
 
 /// Version of the IANA tables compiled in; shown by `doctor`, because an old one fires at old offsets.
+/// They end with the year 2099: later instants have the zone's last offset.
 pub const TABLE_VERSION: &str = chrono_tz::IANA_TZDB_VERSION;
 
 /// Farther from UTC than any zone ever was.

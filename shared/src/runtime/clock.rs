@@ -140,11 +140,14 @@ impl DbClock {
         self.offset.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// The monotonic deadline at which the database's clock will have reached `at`.
+    /// The monotonic deadline at which the database's clock will have reached `at`; zero when it has. (Not
+    /// the present: that would lie after a `now` the caller read a moment ago, for ever to come.)
     pub fn deadline(&self, at: UnixMs) -> Duration {
-        let wait_ms = at.saturating_sub(self.now_ms());
-        let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
-        self.clock.monotonic().saturating_add(wait)
+        let wait_ms = u64::try_from(at.saturating_sub(self.now_ms())).unwrap_or(0);
+        if wait_ms == 0 {
+            return Duration::ZERO;
+        }
+        self.clock.monotonic().saturating_add(Duration::from_millis(wait_ms))
     }
 
     /// The clock below.

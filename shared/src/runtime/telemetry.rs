@@ -1,7 +1,10 @@
 //! Metrics registries that are passed around, never global: two roles in one process share one, two
 //! tests in one process do not. The tracing subscriber is installed by the binary alone.
+//!
+//! Also the pulses by which the liveness probe knows, from memory, that the loops still turn.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
@@ -9,17 +12,31 @@ use prometheus_client::registry::Registry;
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
+    pulses: Arc<Mutex<Vec<Pulse>>>,
 }
 
 impl Metrics {
     /// An empty registry whose metrics are named `reveille_…`.
     pub fn new() -> Self {
-        Self { registry: Arc::new(Mutex::new(Registry::with_prefix("reveille"))) }
+        Self { registry: Arc::new(Mutex::new(Registry::with_prefix("reveille"))), pulses: Arc::default() }
     }
 
     /// Lets a role register its metrics.
     pub fn register<T>(&self, build: impl FnOnce(&mut Registry) -> T) -> T {
         build(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Registers a loop that promises to beat at least once per `promise`, beginning now.
+    pub fn pulse(&self, name: &'static str, promise: Duration, now: Duration) -> Pulse {
+        let pulse = Pulse { name, promise, last: Arc::new(Mutex::new(now)) };
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(pulse.clone());
+        pulse
+    }
+
+    /// The loops that broke their promise: the process hangs and should be restarted.
+    pub fn silent(&self, now: Duration) -> Vec<&'static str> {
+        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses.iter().filter(|pulse| pulse.is_silent(now)).map(|pulse| pulse.name).collect()
     }
 
     /// OpenMetrics text, from memory.
@@ -35,5 +52,24 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A loop's sign of life, on the monotonic clock. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    name: &'static str,
+    promise: Duration,
+    last: Arc<Mutex<Duration>>,
+}
+
+impl Pulse {
+    /// The loop turned at `now`.
+    pub fn beat(&self, now: Duration) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn is_silent(&self, now: Duration) -> bool {
+        now > *self.last.lock().unwrap_or_else(PoisonError::into_inner) + self.promise
     }
 }

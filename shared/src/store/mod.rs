@@ -235,6 +235,20 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the same call may succeed later although nobody changed anything here: the database was
+    /// away, not wrong.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Migration(
+                sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
+            ) => !matches!(error, sqlx::Error::Database(_)),
+            _ => false,
+        }
+    }
+}
+
 /// Whole milliseconds of a duration, as the statements take them.
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)

@@ -237,7 +237,8 @@ impl SettleColumns {
             Some(Successor::At(at)) => (Some(at), None),
             Some(Successor::AfterMs(after)) => (None, Some(after)),
         };
-        let attempt = settlement.attempt.as_ref();
+        // Nothing was attempted where there is no outcome.
+        let attempt = settlement.attempt.as_ref().filter(|_| outcome.is_some());
         self.run_id.push(settlement.run_id);
         self.token.push(settlement.lease_token);
         self.exit.push(exit);

@@ -188,6 +188,7 @@ fn asked_in_the_second_pass_it_never_answers_the_past() {
     let second_pass = "2026-11-01T06:10:00Z"; // 01:10 for the second time in New York
     check("*/15 * * * *", "America/New_York", second_pass, &["2026-11-01T01:15:00-05:00", "2026-11-01T01:30:00-05:00"]);
     check("15,45 1 * * *", "America/New_York", second_pass, &["2026-11-02T01:15:00-05:00"]);
+    check("0,30 1,2 * * *", "America/New_York", second_pass, &["2026-11-01T02:00:00-05:00"]);
     check("0-59 1 * * *", "America/New_York", second_pass, &["2026-11-02T01:00:00-05:00"]);
     check("* * 1 * * *", "America/New_York", second_pass, &["2026-11-01T01:10:01-05:00"]);
 }
@@ -349,6 +350,14 @@ fn ten_thousand_questions_across_a_change_stay_cheap() {
     for from_s in second_pass_s..second_pass_s + 3_600 {
         assert_eq!(expression.next_after(zone, from_s).unwrap().at_s, seconds("2026-11-02T06:00:00Z"));
     }
+}
+
+#[test]
+fn what_only_matches_missing_wall_times_waits_for_a_year_without_the_gap() {
+    let last_gap = "2026-03-09T00:00:00Z"; // daylight saving begins at 02:00 on the second Sunday of March
+    // The zone tables end with 2099: 73 gaps are jumped before the hour exists.
+    check("*/5 2 8-14 3 */7", "America/New_York", last_gap, &["2100-03-14T02:00:00-05:00"]);
+    check("30 2 8-14 3 */7", "America/New_York", last_gap, &["2027-03-14T03:00:00-04:00", "2028-03-12T03:00:00-04:00"]);
 }
 
 #[test]

@@ -1,8 +1,37 @@
 //! Tests of the shared crate, one binary.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests fail loudly, and poll for what they wait for"
+)]
 
+mod bus_hint;
+mod bus_local;
+mod bus_parity;
+mod bus_redis;
 mod cron;
 mod cron_oracle;
 mod policy;
+mod redis_server;
 mod timing;
+mod wake_model;
+mod wake_waiter;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Tries until there is an answer; fails after `limit`.
+pub(crate) async fn eventually<T>(what: &str, limit: Duration, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = attempt().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

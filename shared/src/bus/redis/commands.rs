@@ -66,12 +66,14 @@ impl Commands {
             Request::Command(command) => command.query_async(&mut connection).await,
             Request::Script(script) => script.invoke_async(&mut connection).await,
         };
-        if let Err(error) = answer {
-            // Whatever it is: after a failover the same socket may answer READONLY for ever.
-            self.forget(generation).await;
-            return Err(Failed { error, reused });
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                // Whatever it is: after a failover the same socket may answer READONLY for ever.
+                self.forget(generation).await;
+                Err(Failed { error, reused })
+            }
         }
-        answer.map_err(|error| Failed { error, reused })
     }
 
     async fn connection(&self) -> RedisResult<(MultiplexedConnection, u64, bool)> {

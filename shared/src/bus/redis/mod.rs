@@ -5,7 +5,8 @@
 //! 3 s, subscriptions wait. URLs and errors with credentials are never logged.
 //!
 //! Names, for namespace `reveille` (the braces put them into one slot of a cluster):
-//! `{reveille}:wake`, the state as JSON and the channel; `{reveille}:monitor`, who leads.
+//! `{reveille}:wake`, the state as JSON and the channel; `{reveille}:monitor`, who leads. Two installations
+//! on one server need two namespaces: database numbers separate keys, not channels.
 
 mod commands;
 mod message;

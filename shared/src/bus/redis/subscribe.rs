@@ -10,10 +10,10 @@
 //! lowered after it is a message. The other order has a gap, and a wake in it is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::redis::{Client, Msg, RedisError, Value};
 use futures_util::StreamExt;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Names;

@@ -79,7 +79,8 @@ pub(super) fn next_after(calendar: &Calendar, interval: bool, zone: Zone, from_s
 }
 
 /// Walks matching wall times after `wall`, jumping over a gap or a finished overlap as a whole: an
-/// expression that matches every second costs no more there than one that matches once.
+/// expression that matches every second costs no more there than one that matches once. `wall` only
+/// grows, whatever the zone tables say, so the walk ends with the calendar at the latest.
 fn next_on_the_clock(
     calendar: &Calendar,
     interval: bool,
@@ -95,7 +96,7 @@ fn next_on_the_clock(
             WallTime::Twice(overlap) if interval => pass_after(&overlap, wall, from_s),
             WallTime::Twice(overlap) if overlap.first_s > from_s => (overlap.first_s, Some(Shift::OnlyFirstPass(wall))),
             WallTime::Twice(overlap) => {
-                wall = overlap.until - TimeDelta::seconds(1);
+                wall = wall.max(overlap.until - TimeDelta::seconds(1));
                 continue;
             }
             WallTime::Missing(gap) if !interval && gap.length() <= LONGEST_MADE_UP => {
@@ -103,7 +104,7 @@ fn next_on_the_clock(
             }
             WallTime::Missing(gap) => {
                 dropped.get_or_insert(gap);
-                wall = gap.until - TimeDelta::seconds(1);
+                wall = wall.max(gap.until - TimeDelta::seconds(1));
                 continue;
             }
         };

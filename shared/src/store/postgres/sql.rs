@@ -311,7 +311,9 @@ armed AS (
   INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
   SELECT d.next_id, d.schedule_id, d.revision, d.series, n.at, n.at, true, d.queue, d.priority, 0
     FROM decided d
-   CROSS JOIN LATERAL (SELECT coalesce(d.next_at, greatest(d.now + d.next_after, d.nominal_at + 1)) AS at) n
+   -- Differs: greatest() skips nulls where SQLite's max() is null: without a successor it would make one up.
+   CROSS JOIN LATERAL (SELECT coalesce(d.next_at, CASE WHEN d.next_after IS NOT NULL
+                              THEN greatest(d.now + d.next_after, d.nominal_at + 1) END) AS at) n
    WHERE d.exit = 0 AND d.armed AND d.live AND n.at IS NOT NULL
   ON CONFLICT DO NOTHING
   RETURNING due_at),

@@ -67,7 +67,7 @@ impl SqliteStore {
             _ => None,
         };
         let ended = leaving.state.is_terminal();
-        if let Some(record) = &settlement.attempt {
+        if let (Some(record), Some(outcome)) = (&settlement.attempt, settlement.exit.outcome()) {
             sqlx::query(sql::ATTEMPT_INSERT)
                 .bind(settlement.run_id)
                 .bind(settlement.lease_token)
@@ -75,7 +75,7 @@ impl SqliteStore {
                 .bind(storable(&record.worker))
                 .bind(record.started_at)
                 .bind(record.ended_at)
-                .bind(settlement.exit.outcome().map(|outcome| outcome.code.as_str()))
+                .bind(outcome.code.as_str())
                 .bind(leaving.http_status)
                 .bind(&leaving.detail)
                 .bind(now + self.retain_ms())

@@ -1,0 +1,143 @@
+//! Query strings: filters, states, pages.
+
+use reveille_shared::model::schedule::{ClientKey, ScheduleState};
+use reveille_shared::model::{ScheduleId, UnixMs};
+use url::form_urlencoded;
+use uuid::Uuid;
+
+use crate::error::Problem;
+use crate::view::Status;
+
+/// Most items of a page.
+pub(super) const PAGE_MAX: i64 = 200;
+const RUNS_DEFAULT: i64 = 50;
+
+/// What a list of schedules is asked for.
+#[derive(Debug, Default)]
+pub(super) struct ListQuery {
+    pub(super) client: ClientKey,
+    pub(super) states: Vec<ScheduleState>,
+    pub(super) status: Option<Status>,
+    /// `None`: everything.
+    pub(super) limit: Option<usize>,
+    pub(super) cursor: Option<ScheduleId>,
+}
+
+impl ListQuery {
+    /// Reads a list's query. Parameters nobody knows are ignored.
+    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
+        let mut asked = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if value.is_empty() || filter(&mut asked.client, &name, &value)? {
+                continue;
+            }
+            match name.as_ref() {
+                "state" => asked.select(&value)?,
+                "limit" => asked.limit = Some(usize::try_from(limit(&value)?).unwrap_or_default()),
+                "cursor" => asked.cursor = Some(cursor_id(&value)?),
+                _ => {}
+            }
+        }
+        if asked.cursor.is_some() && asked.limit.is_none() {
+            asked.limit = usize::try_from(PAGE_MAX).ok();
+        }
+        Ok(asked)
+    }
+
+    /// `state` takes the schedule's state or its status word; without it finished ones are left out.
+    fn select(&mut self, word: &str) -> Result<(), Problem> {
+        use ScheduleState::{Active, Finished, Paused};
+        self.status = Status::from_word(word);
+        self.states = match word {
+            "active" => vec![Active],
+            "paused" => vec![Paused],
+            "finished" => vec![Finished],
+            _ if word == "all" || self.status.is_some() => vec![Active, Paused, Finished],
+            _ => {
+                let detail =
+                    "state is one of active, paused, finished, all, idle, processing, failed, done, invalidity";
+                return Err(Problem::bad_query("state", detail));
+            }
+        };
+        Ok(())
+    }
+
+    /// The query of the page that starts after `last`.
+    pub(super) fn next_page(query: &str, last: ScheduleId) -> String {
+        with_cursor(query, &last.to_string())
+    }
+}
+
+/// The filter of a deletion. A parameter nobody knows is refused here: ignoring a misspelt filter would
+/// delete more than was meant.
+pub(super) fn deletion(query: &str) -> Result<ClientKey, Problem> {
+    let mut client = ClientKey::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if !filter(&mut client, &name, &value)? {
+            let detail = format!("`{name}` is not a filter; filters are application, group, key, operation, type");
+            return Err(Problem::bad_query(&name, detail));
+        }
+    }
+    if client == ClientKey::default() {
+        return Err(Problem::bad_query("application", "a deletion needs at least one filter that is not empty"));
+    }
+    Ok(client)
+}
+
+/// The page of a list of runs: after which run, how many.
+pub(super) fn runs_page(query: &str) -> Result<(Option<(UnixMs, i64)>, i64), Problem> {
+    let mut page = (None, RUNS_DEFAULT);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "limit" if !value.is_empty() => page.1 = limit(&value)?,
+            "cursor" if !value.is_empty() => page.0 = Some(cursor_run(&value)?),
+            _ => {}
+        }
+    }
+    Ok(page)
+}
+
+/// The query of the page of runs that starts after this one.
+pub(super) fn next_runs_page(query: &str, (nominal_at, series): (UnixMs, i64)) -> String {
+    with_cursor(query, &format!("{nominal_at}_{series}"))
+}
+
+fn with_cursor(query: &str, cursor: &str) -> String {
+    let kept = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "cursor");
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).append_pair("cursor", cursor).finish()
+}
+
+/// Takes a parameter that is a field of the client key.
+fn filter(client: &mut ClientKey, name: &str, value: &str) -> Result<bool, Problem> {
+    let field = match name {
+        "application" => &mut client.application,
+        "group" => &mut client.group,
+        "key" => &mut client.key,
+        "operation" => &mut client.operation,
+        "type" => &mut client.kind,
+        _ => return Ok(false),
+    };
+    if value.contains('\0') {
+        return Err(Problem::bad_query(name, "a filter cannot contain the NUL character"));
+    }
+    value.clone_into(field);
+    Ok(true)
+}
+
+fn limit(text: &str) -> Result<i64, Problem> {
+    let limit = text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+    limit.ok_or_else(|| Problem::bad_query("limit", format!("limit is a number from 1 to {PAGE_MAX}")))
+}
+
+fn cursor_id(text: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(text).map_err(|_| bad_cursor())
+}
+
+fn cursor_run(text: &str) -> Result<(UnixMs, i64), Problem> {
+    let (nominal_at, series) = text.split_once('_').ok_or_else(bad_cursor)?;
+    Ok((nominal_at.parse().map_err(|_| bad_cursor())?, series.parse().map_err(|_| bad_cursor())?))
+}
+
+fn bad_cursor() -> Problem {
+    Problem::bad_query("cursor", "the cursor is one that a Link header of an earlier page named")
+}

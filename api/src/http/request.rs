@@ -1,0 +1,63 @@
+//! Reading requests within limits: bodies, ids, preferences.
+
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use uuid::Uuid;
+
+use crate::error::Problem;
+
+/// Largest body that is read, in bytes.
+const BODY_MAX: usize = 256 * 1024;
+/// How long a body may take to arrive.
+const BODY_WAIT: Duration = Duration::from_secs(30);
+
+/// The body, within its limits.
+pub(super) async fn body(request: Request) -> Result<Bytes, Problem> {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > BODY_MAX) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_WAIT, to_bytes(request.into_body(), BODY_MAX)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+        Ok(Err(_)) => {
+            let detail = "the body could not be read to its end";
+            Err(Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "incomplete body", detail))
+        }
+        Err(_elapsed) => {
+            let detail = format!("the body did not arrive within {} s", BODY_WAIT.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "request timeout", detail))
+        }
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+fn too_large() -> Problem {
+    let detail = format!("the body is larger than {BODY_MAX} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "payload too large", detail)
+}
+
+/// The segment of a path where an id stands; an error when it is not even text.
+pub(super) type IdPath = Result<Path<String>, PathRejection>;
+
+/// The id in a path. What is not an id is not there: 404, as for an id nobody has.
+pub(super) fn id(path: IdPath, what: &str) -> Result<Uuid, Problem> {
+    let id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
+    id.ok_or_else(|| Problem::not_found(format!("there is no {what} with this id")))
+}
+
+/// Whether the caller asked for unknown fields to be refused (RFC 7240, `Prefer: handling=strict`).
+pub(super) fn is_strict(headers: &HeaderMap) -> bool {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    preferences.flat_map(|value| value.split([',', ';'])).any(|preference| {
+        let preference = preference.replace([' ', '"'], "");
+        preference.eq_ignore_ascii_case("handling=strict")
+    })
+}

@@ -1,0 +1,133 @@
+//! `/schedules`: register, show, change, cancel.
+
+use axum::Json;
+use axum::extract::{RawQuery, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use reveille_shared::store::{Page, ScheduleFilter, Selection};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::App;
+use super::query::{ListQuery, deletion};
+use super::request::{IdPath, body, id, is_strict};
+use crate::error::Problem;
+use crate::service::Registered;
+use crate::view;
+
+/// Rows read at a time while a list is put together.
+const CHUNK: i64 = 500;
+
+pub(super) async fn register(State(app): State<App>, request: Request) -> Result<Json<Value>, Problem> {
+    let strict = is_strict(request.headers());
+    let registered = app.service.register(&body(request).await?, strict).await?;
+    Ok(Json(shown(&registered)))
+}
+
+pub(super) async fn update(State(app): State<App>, path: IdPath, request: Request) -> Result<Json<Value>, Problem> {
+    let id = id(path, "schedule")?;
+    let strict = is_strict(request.headers());
+    let registered = app.service.update(id, &body(request).await?, strict).await?;
+    Ok(Json(shown(&registered)))
+}
+
+fn shown(registered: &Registered) -> Value {
+    let mut answer = json!({"name": registered.name, "client": registered.client, "id": registered.id});
+    if !registered.warnings.is_empty() {
+        answer["warnings"] = json!(registered.warnings);
+    }
+    answer
+}
+
+pub(super) async fn preview(State(app): State<App>, request: Request) -> Result<Json<Value>, Problem> {
+    let instants = app.service.preview(&body(request).await?)?;
+    let occurrences: Vec<Value> = instants
+        .into_iter()
+        .map(|instant| json!({"at": view::rfc3339(instant.at), "local": instant.local, "note": instant.note}))
+        .collect();
+    Ok(Json(json!({"occurrences": occurrences})))
+}
+
+/// An array of one: published clients take the first.
+pub(super) async fn show(State(app): State<App>, path: IdPath) -> Result<Json<[Box<RawValue>; 1]>, Problem> {
+    let row = app.service.schedule(id(path, "schedule")?).await?;
+    Ok(Json([view::schedule(&row)?.json]))
+}
+
+/// Complete unless a page is asked for; 404 when empty, as published clients expect.
+pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let query = query.unwrap_or_default();
+    let asked = ListQuery::parse(&query)?;
+    let filter = ScheduleFilter { client: asked.client, states: asked.states };
+    let wanted = asked.limit.unwrap_or(usize::MAX);
+    let mut documents = Vec::new();
+    let mut page = Page { after: asked.cursor, limit: CHUNK };
+    let mut next = None;
+    'pages: loop {
+        let rows = app.service.schedules(&filter, &page).await?;
+        for row in &rows {
+            let schedule = view::schedule(row)?;
+            if asked.status.is_none_or(|status| status == schedule.status) {
+                if documents.len() == wanted {
+                    next = page.after;
+                    break 'pages;
+                }
+                documents.push(schedule.json);
+            }
+            page.after = Some(row.id);
+        }
+        if rows.len() < CHUNK as usize {
+            break;
+        }
+    }
+    if documents.is_empty() {
+        return Err(Problem::not_found("no schedule matched"));
+    }
+    let mut response = Json(documents).into_response();
+    if let Some(last) = next {
+        link_next(&mut response, &format!("/schedules?{}", ListQuery::next_page(&query, last)));
+    }
+    Ok(response)
+}
+
+/// Names the next page (RFC 8288).
+pub(super) fn link_next(response: &mut Response, target: &str) {
+    if let Ok(value) = HeaderValue::from_str(&format!("<{target}>; rel=\"next\"")) {
+        response.headers_mut().insert(header::LINK, value);
+    }
+}
+
+pub(super) async fn delete(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    delete_selected(&app, Selection::Id(id(path, "schedule")?)).await
+}
+
+pub(super) async fn delete_matching(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
+    let client = deletion(&query.unwrap_or_default())?;
+    delete_selected(&app, Selection::Client(client)).await
+}
+
+async fn delete_selected(app: &App, selection: Selection) -> Result<Json<Value>, Problem> {
+    let deleted = app.service.delete(&selection).await?;
+    let mut answer = json!({"count": deleted.count});
+    if deleted.in_flight > 0 {
+        answer["in_flight"] = json!(deleted.in_flight);
+    }
+    Ok(Json(answer))
+}
+
+pub(super) async fn pause(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    let id = id(path, "schedule")?;
+    app.service.pause(id).await?;
+    Ok(Json(json!({"id": id, "state": "paused"})))
+}
+
+pub(super) async fn resume(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    let id = id(path, "schedule")?;
+    app.service.resume(id).await?;
+    Ok(Json(json!({"id": id, "state": "active"})))
+}
+
+pub(super) async fn trigger(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+    let triggered = app.service.trigger(id(path, "schedule")?).await?;
+    Ok(Json(json!({"run_id": triggered.run_id, "due_at": view::rfc3339(triggered.due_at)})))
+}

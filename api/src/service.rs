@@ -1,0 +1,288 @@
+//! What can be asked of the scheduler, whatever the surface: register, update, show, delete, pause,
+//! resume, trigger, preview. Validates, calls the store, and after the commit hints.
+
+use reveille_shared::bus::wake::WakeState;
+use reveille_shared::model::document::{self, Defaults, FieldError, Parsed, SECRET_MASK};
+use reveille_shared::model::schedule::{ClientKey, Definition};
+use reveille_shared::model::timing::{PreviewedInstant, Timing, TimingError};
+use reveille_shared::model::{RunId, ScheduleId, UnixMs};
+use reveille_shared::runtime::Context;
+use reveille_shared::store::{
+    AttemptRow, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered,
+    Upserted,
+};
+use uuid::Uuid;
+
+use crate::Settings;
+use crate::error::Problem;
+
+/// How often a registration picks a later instant because the one it picked has a run already.
+const ARMING_TRIES: usize = 5;
+
+/// The scheduler as its callers see it. Cloning shares it.
+#[derive(Clone)]
+pub struct Service {
+    context: Context,
+    defaults: Defaults,
+}
+
+/// A registration that took effect.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The schedule's id, old or new.
+    pub id: ScheduleId,
+    /// Its name as stored.
+    pub name: String,
+    /// Its client key as stored.
+    pub client: ClientKey,
+    /// Fields that were left out because nobody knows them.
+    pub warnings: Vec<String>,
+}
+
+impl Service {
+    /// A service on these parts.
+    pub fn new(context: Context, settings: &Settings) -> Self {
+        Self { context, defaults: settings.defaults() }
+    }
+
+    /// Registers a document by its client key.
+    ///
+    /// # Errors
+    /// 400 or 422 for the document, 503 without a database.
+    pub async fn register(&self, body: &[u8], strict: bool) -> Result<Registered, Problem> {
+        let mut parsed = document::parse(body, &self.defaults, strict)?;
+        if has_masked_header(&parsed.definition) {
+            let stored = self.context.store.schedule_payload_by_client(&parsed.definition.client).await?;
+            restore_masked(&mut parsed.definition, stored.as_deref())?;
+        }
+        self.write(Uuid::now_v7(), parsed, Write::Upsert).await
+    }
+
+    /// Replaces the schedule with this id.
+    ///
+    /// # Errors
+    /// As [`Service::register`]; 404; 409 when the client key belongs to another schedule.
+    pub async fn update(&self, id: ScheduleId, body: &[u8], strict: bool) -> Result<Registered, Problem> {
+        let mut parsed = document::parse(body, &self.defaults, strict)?;
+        if has_masked_header(&parsed.definition) {
+            let stored = self.context.store.schedule_get(id).await?.ok_or(StoreError::NotFound)?;
+            restore_masked(&mut parsed.definition, Some(&stored.payload))?;
+        }
+        self.write(id, parsed, Write::Update).await
+    }
+
+    async fn write(&self, id: ScheduleId, parsed: Parsed, write: Write) -> Result<Registered, Problem> {
+        let Parsed { definition, timing, warnings } = parsed;
+        let payload = serde_json::to_string(&definition).map_err(|error| {
+            tracing::error!(error = %error, "a valid document could not be written");
+            crate::error::internal()
+        })?;
+        let arm_after = self.context.clock.now_ms();
+        let mut registration = Registration {
+            id,
+            client: definition.client.clone(),
+            name: definition.name.clone(),
+            fingerprint: document::fingerprint(&definition),
+            payload,
+            queue: definition.queue.clone(),
+            priority: definition.priority,
+            arming: arming(&timing, arm_after)?,
+            run_id: Uuid::now_v7(),
+        };
+        let mut tries = 0;
+        let upserted: Upserted = loop {
+            let outcome = match write {
+                Write::Upsert => self.context.store.schedule_upsert(std::slice::from_ref(&registration)).await,
+                Write::Update => self.context.store.schedule_update(&registration).await,
+            };
+            match outcome {
+                Err(StoreError::OccurrenceTaken { latest }) if tries < ARMING_TRIES => {
+                    tries += 1;
+                    registration.arming = arming(&timing, latest.max(self.context.clock.now_ms()))?;
+                }
+                outcome => break outcome?,
+            }
+        };
+        // Between commit and hint: a process that dies here is why the monitor rechecks.
+        self.context.faults.pass("api.committed").await;
+        if let Some(due_at) = upserted.armed_min {
+            self.context.hints.hint(due_at);
+        }
+        let id = upserted.schedules.first().map_or(id, |schedule| schedule.id);
+        Ok(Registered { id, name: definition.name, client: definition.client, warnings })
+    }
+
+    /// The schedule with this id.
+    ///
+    /// # Errors
+    /// 404, 503.
+    pub async fn schedule(&self, id: ScheduleId) -> Result<ScheduleRow, Problem> {
+        Ok(self.context.store.schedule_get(id).await?.ok_or(StoreError::NotFound)?)
+    }
+
+    /// A page of schedules in id order.
+    ///
+    /// # Errors
+    /// 503.
+    pub async fn schedules(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, Problem> {
+        Ok(self.context.store.schedule_list(filter, page).await?)
+    }
+
+    /// Deletes what is selected.
+    ///
+    /// # Errors
+    /// 404 when nothing matched; 503.
+    pub async fn delete(&self, selection: &Selection) -> Result<Deleted, Problem> {
+        let deleted = self.context.store.schedule_delete(selection).await?;
+        if deleted.count == 0 {
+            return Err(Problem::not_found("no schedule matched"));
+        }
+        Ok(deleted)
+    }
+
+    /// Stops a schedule until resumed.
+    ///
+    /// # Errors
+    /// 404; 409 when it is finished; 503.
+    pub async fn pause(&self, id: ScheduleId) -> Result<(), Problem> {
+        Ok(self.context.store.schedule_pause(id).await?)
+    }
+
+    /// Lets a paused schedule go on.
+    ///
+    /// # Errors
+    /// 404; 409 when it is finished; 503.
+    pub async fn resume(&self, id: ScheduleId) -> Result<(), Problem> {
+        let row = self.schedule(id).await?;
+        let timing = stored_timing(&row)?;
+        let mut after = self.context.clock.now_ms();
+        for _ in 0..=ARMING_TRIES {
+            match self.context.store.schedule_resume(id, &arming(&timing, after)?).await {
+                Err(StoreError::OccurrenceTaken { latest }) => after = latest.max(self.context.clock.now_ms()),
+                outcome => {
+                    if let Some(due_at) = outcome? {
+                        self.context.hints.hint(due_at);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Err(StoreError::OccurrenceTaken { latest: after }.into())
+    }
+
+    /// Fires a schedule once, now, beside its own times.
+    ///
+    /// # Errors
+    /// 404; 409 when it is paused; 503.
+    pub async fn trigger(&self, id: ScheduleId) -> Result<Triggered, Problem> {
+        let triggered = self.context.store.schedule_trigger(id).await?;
+        self.context.hints.hint(triggered.due_at);
+        Ok(triggered)
+    }
+
+    /// Runs of a schedule, newest nominal instant first.
+    ///
+    /// # Errors
+    /// 404, 503.
+    pub async fn runs(&self, id: ScheduleId, after: Option<(UnixMs, i64)>, limit: i64) -> Result<Vec<RunRow>, Problem> {
+        let runs = self.context.store.run_list(id, after, limit).await?;
+        if runs.is_empty() {
+            self.schedule(id).await?;
+        }
+        Ok(runs)
+    }
+
+    /// One run with its kept attempts.
+    ///
+    /// # Errors
+    /// 404, 503.
+    pub async fn run(&self, id: RunId) -> Result<(RunRow, Vec<AttemptRow>), Problem> {
+        let found = self.context.store.run_get(id).await?;
+        found.ok_or_else(|| Problem::not_found("there is no run with this id"))
+    }
+
+    /// The next instants of a timing that is not registered.
+    ///
+    /// # Errors
+    /// 400 or 422 for the request.
+    pub fn preview(&self, body: &[u8]) -> Result<Vec<PreviewedInstant>, Problem> {
+        let request = document::parse_preview(body, &self.defaults)?;
+        let from = request.from.unwrap_or_else(|| self.context.clock.now_ms());
+        arming(&request.timing, from)?;
+        Ok(request.timing.preview(from, request.count))
+    }
+
+    /// The wake state as this process sees it.
+    ///
+    /// # Errors
+    /// 503 when Redis does not answer.
+    pub async fn wake(&self) -> Result<Option<WakeState>, Problem> {
+        Ok(self.context.bus.read().await?)
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+/// Which schedule a document is written to.
+#[derive(Clone, Copy)]
+enum Write {
+    /// That of its client key.
+    Upsert,
+    /// That of the path's id.
+    Update,
+}
+
+fn arming(timing: &Timing, after: UnixMs) -> Result<reveille_shared::model::timing::Arming, Problem> {
+    timing.arming(after).map_err(|error| match error {
+        TimingError::Timezone(detail) => Problem::invalid_field("/timezone", "invalid_timezone", detail),
+        TimingError::Schedule(detail) => Problem::invalid_field("/schedule", "invalid_schedule", detail),
+        never @ TimingError::NeverFires => Problem::invalid_field("/schedule", "never_fires", never.to_string()),
+    })
+}
+
+/// The timing of a stored definition, which was valid when it was stored.
+fn stored_timing(row: &ScheduleRow) -> Result<Timing, Problem> {
+    let definition: Definition = serde_json::from_str(&row.payload).map_err(|error| {
+        tracing::error!(schedule.id = %row.id, error = %error, "a stored document cannot be read");
+        crate::error::internal()
+    })?;
+    Timing::parse(definition.kind, &definition.schedule, &definition.timezone).map_err(|error| {
+        tracing::error!(schedule.id = %row.id, error = %error, "a stored timing cannot be read");
+        crate::error::internal()
+    })
+}
+
+fn has_masked_header(definition: &Definition) -> bool {
+    masked_headers(definition).next().is_some()
+}
+
+fn masked_headers(definition: &Definition) -> impl Iterator<Item = &String> {
+    let headers = definition.task.connection.headers.iter();
+    headers.filter(|(name, value)| document::is_secret_header(name) && *value == SECRET_MASK).map(|(name, _)| name)
+}
+
+/// Puts back the secrets that the caller only ever saw as `***`.
+fn restore_masked(definition: &mut Definition, stored: Option<&str>) -> Result<(), Problem> {
+    let stored: Option<Definition> = stored.and_then(|payload| serde_json::from_str(payload).ok());
+    let masked: Vec<String> = masked_headers(definition).cloned().collect();
+    let mut errors = Vec::new();
+    for name in masked {
+        let known = stored.as_ref().and_then(|stored| {
+            let headers = &stored.task.connection.headers;
+            headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name)).map(|(_, value)| value.clone())
+        });
+        match known {
+            Some(value) => {
+                definition.task.connection.headers.insert(name, value);
+            }
+            None => errors.push(FieldError {
+                pointer: format!("/task/connection/headers/{name}"),
+                code: "nothing_stored",
+                detail: format!("`{SECRET_MASK}` keeps the stored value, and none is stored"),
+            }),
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+}

@@ -1,0 +1,200 @@
+//! What callers see of schedules and runs: the wire shapes, the status words, the masking of secrets.
+
+use chrono::{DateTime, SecondsFormat};
+use reveille_shared::bus::wake::WakeState;
+use reveille_shared::model::UnixMs;
+use reveille_shared::model::document::{SECRET_MASK, is_secret_header};
+use reveille_shared::model::run::{OutcomeCode, RunState};
+use reveille_shared::model::schedule::{Definition, ScheduleState};
+use reveille_shared::store::{AttemptRow, CurrentRun, RunRow, ScheduleRow};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Problem, internal};
+
+/// The wire's word for where a schedule stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// Waits for its time; a recurring one between its runs; a paused one.
+    Idle,
+    /// Is running.
+    Processing,
+    /// Waits for a retry, or finished failed.
+    Failed,
+    /// Finished well.
+    Done,
+    /// Retries exhausted, or refused for good.
+    Invalidity,
+}
+
+impl Status {
+    /// The status of a schedule in this state whose armed or last run is `current`.
+    pub(crate) fn of(state: ScheduleState, current: Option<&CurrentRun>, retries: bool) -> Self {
+        let Some(run) = current else {
+            return if state == ScheduleState::Finished { Self::Done } else { Self::Idle };
+        };
+        match run.state {
+            RunState::Pending if run.attempt > 0 && run.outcome.is_some() => Self::Failed,
+            RunState::Pending => Self::Idle,
+            RunState::Running => Self::Processing,
+            RunState::Succeeded => Self::Done,
+            RunState::Dead => Self::Invalidity,
+            RunState::Failed if retries || run.outcome == Some(OutcomeCode::Refused) => Self::Invalidity,
+            RunState::Failed | RunState::Cancelled | RunState::Skipped | RunState::Expired => Self::Failed,
+        }
+    }
+
+    /// The status of a query's word.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "idle" => Self::Idle,
+            "processing" => Self::Processing,
+            "failed" => Self::Failed,
+            "done" => Self::Done,
+            "invalidity" => Self::Invalidity,
+            _ => return None,
+        })
+    }
+}
+
+/// A schedule as it is returned: the stored document with the server's fields, secrets masked.
+pub(crate) struct ScheduleView {
+    pub(crate) status: Status,
+    pub(crate) json: Box<RawValue>,
+}
+
+/// What the server adds to a returned document.
+#[derive(Serialize)]
+struct Returned<'a> {
+    id: String,
+    #[serde(flatten)]
+    document: Map<String, Value>,
+    task: ReturnedTask<'a>,
+    state: ScheduleState,
+    revision: i64,
+    created_at: String,
+    updated_at: String,
+}
+
+#[derive(Serialize)]
+struct ReturnedTask<'a> {
+    #[serde(flatten)]
+    document: Map<String, Value>,
+    data: &'a RawValue,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+    iteration: i64,
+    retry_count: i32,
+}
+
+/// Shows a schedule.
+pub(crate) fn schedule(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
+    let unreadable = |error: serde_json::Error| {
+        tracing::error!(schedule.id = %row.id, error = %error, "a stored document cannot be read");
+        internal()
+    };
+    let mut definition: Definition = serde_json::from_str(&row.payload).map_err(unreadable)?;
+    for (name, value) in &mut definition.task.connection.headers {
+        if is_secret_header(name) {
+            *value = SECRET_MASK.to_owned();
+        }
+    }
+    let current = row.current.as_ref();
+    let retries = definition.task.retries_allowed() != Some(0);
+    let status = Status::of(row.state, current, retries);
+    // `data` stays the text it is; everything else may pass through values.
+    let data = std::mem::take(&mut definition.task.data);
+    let mut document = object(serde_json::to_value(&definition).map_err(unreadable)?);
+    let mut task = object(document.remove("task").unwrap_or_default());
+    task.remove("data");
+    let returned = Returned {
+        id: row.id.to_string(),
+        document,
+        task: ReturnedTask {
+            document: task,
+            data: &data.0,
+            status,
+            next: current.map(|run| run.due_at.div_euclid(1000)),
+            iteration: row.iterations,
+            retry_count: current.map_or(0, |run| (run.attempt - 1).max(0)),
+        },
+        state: row.state,
+        revision: row.revision,
+        created_at: rfc3339(row.created_at),
+        updated_at: rfc3339(row.updated_at),
+    };
+    Ok(ScheduleView { status, json: serde_json::value::to_raw_value(&returned).map_err(unreadable)? })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Shows a run.
+pub(crate) fn run(row: &RunRow) -> Value {
+    json!({
+        "id": row.id,
+        "schedule_id": row.schedule_id,
+        "state": row.state,
+        "nominal_at": rfc3339(row.nominal_at),
+        "due_at": rfc3339(row.due_at),
+        "claimed_at": row.claimed_at.map(rfc3339),
+        "finished_at": row.finished_at.map(rfc3339),
+        "lag_ms": row.claimed_at.map(|claimed_at| (claimed_at - row.due_at).max(0)),
+        "attempt": row.attempt,
+        "crashes": row.crashes,
+        "lease_token": row.lease_token,
+        "worker": row.lease_owner,
+        "armed": row.armed,
+        "revision": row.revision,
+        "series": row.series,
+        "queue": row.queue,
+        "priority": row.priority,
+        "outcome": row.outcome.map(OutcomeCode::as_str),
+        "http_status": row.http_status,
+        "detail": row.detail,
+        "coalesced": row.coalesced,
+        "skipped": row.skipped,
+    })
+}
+
+/// Shows a kept attempt.
+pub(crate) fn attempt(row: &AttemptRow) -> Value {
+    json!({
+        "attempt": row.attempt,
+        "lease_token": row.lease_token,
+        "worker": row.worker,
+        "started_at": rfc3339(row.started_at),
+        "ended_at": rfc3339(row.ended_at),
+        "outcome": row.outcome.as_str(),
+        "http_status": row.http_status,
+        "detail": row.detail,
+    })
+}
+
+/// Shows the wake state; `next_ms` is null when nothing is scheduled.
+pub(crate) fn wake(state: Option<&WakeState>) -> Value {
+    match state {
+        None => json!({"known": false, "next_ms": null, "next_at": null}),
+        Some(state) => json!({
+            "known": true,
+            "next_ms": state.next(),
+            "next_at": state.next().map(rfc3339),
+            "epoch": state.epoch,
+            "seq": state.seq,
+            "nonce": state.nonce,
+            "db_ms": state.db_ms,
+        }),
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub(crate) fn rfc3339(at: UnixMs) -> String {
+    DateTime::from_timestamp_millis(at).map_or_else(String::new, |at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
+}

@@ -1,0 +1,146 @@
+//! One API with a store and a clock of its own, called without a socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use reveille_api::{Settings, router};
+use reveille_shared::bus::Bus;
+use reveille_shared::bus::hint::Hinter;
+use reveille_shared::bus::local::LocalBus;
+use reveille_shared::model::run::{
+    AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement, Successor,
+};
+use reveille_shared::runtime::Context;
+use reveille_shared::runtime::clock::{Clock, DbClock, TestClock};
+use reveille_shared::runtime::fault::Faults;
+use reveille_shared::runtime::lifecycle::Lifecycle;
+use reveille_shared::runtime::telemetry::Metrics;
+use reveille_shared::store::{Claim, InjectedNow, Store, StoreSettings};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+/// 2027-01-15T08:00:00Z, a whole minute.
+pub(crate) const START: i64 = 1_800_000_000_000;
+
+pub(crate) struct Api {
+    router: Router,
+    pub(crate) store: Arc<dyn Store>,
+    clock: TestClock,
+    now: InjectedNow,
+    _folder: TempDir,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) json: Value,
+}
+
+impl Api {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let now = InjectedNow::new(START);
+        let store_settings = StoreSettings { injected_now: Some(now.clone()), ..StoreSettings::default() };
+        let url = format!("sqlite:{}", folder.path().join("api.db").display());
+        let store = reveille_shared::store::open(&url, store_settings).await.unwrap();
+        store.migrate().await.unwrap();
+        let clock = TestClock::new();
+        let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
+        let db_clock = DbClock::new(shared_clock.clone());
+        db_clock.observe(START);
+        let lifecycle = Lifecycle::new();
+        let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
+        let context = Context {
+            store: store.clone(),
+            hints: Hinter::spawn(bus.clone(), shared_clock, &lifecycle),
+            bus,
+            clock: db_clock,
+            metrics: Metrics::new(),
+            lifecycle,
+            faults: Faults::none(),
+        };
+        Self { router: router(context, Settings::default()), store, clock, now, _folder: folder }
+    }
+
+    /// Time passes, for the database and for the process alike.
+    pub(crate) fn pass(&self, duration: Duration) {
+        self.clock.advance(duration);
+        self.now.advance(i64::try_from(duration.as_millis()).unwrap());
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Answer { status, headers, json }
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
+        self.send(Request::builder().method(method).uri(path).body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, Body::empty()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, Body::empty()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::POST, path, body.to_string()).await
+    }
+
+    /// Registers and answers the id.
+    pub(crate) async fn register(&self, document: &Value) -> String {
+        let answer = self.post("/schedules", document).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+        answer.json["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The document as it is shown.
+    pub(crate) async fn shown(&self, id: &str) -> Value {
+        let answer = self.get(&format!("/schedules/{id}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+        answer.json[0].clone()
+    }
+
+    /// Claims all that is due.
+    pub(crate) async fn claim(&self) -> Vec<ClaimedRun> {
+        let claim = Claim {
+            limit: 100,
+            owner: "test".to_owned(),
+            lease: Duration::from_secs(30),
+            queues: vec!["default".to_owned()],
+        };
+        self.store.run_claim(&claim).await.unwrap().runs
+    }
+
+    /// Settles a claimed run.
+    pub(crate) async fn settle(&self, run: &ClaimedRun, exit: Exit) {
+        let attempt =
+            AttemptRecord { attempt: run.attempt, started_at: START, ended_at: START, worker: "test".to_owned() };
+        let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt: Some(attempt) };
+        self.store.run_settle(&[settlement]).await.unwrap();
+    }
+}
+
+pub(crate) fn finish(state: RunState, code: OutcomeCode, successor: Option<Successor>) -> Exit {
+    Exit::Finish { state, outcome: Outcome::new(code, "as the test says"), successor, coalesced: 0, skipped: 0 }
+}
+
+/// A valid document; tests change what they are about.
+pub(crate) fn document(key: &str, kind: &str, schedule: &str) -> Value {
+    json!({
+        "name": "bbb",
+        "client": {"operation": "op#1", "application": "chef", "group": "system", "key": key, "type": "scheduler"},
+        "type": kind,
+        "schedule": schedule,
+        "task": {"type": "rest", "connection": {"host": "http://localhost:3000/run"}, "data": {"a": 1}}
+    })
+}

@@ -1,0 +1,192 @@
+//! What a leading monitor publishes, on each store and each bus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reveille_monitor::Settings;
+use reveille_shared::bus::{Bus, BusEvent, Subscription};
+use reveille_shared::runtime::lifecycle::Lifecycle;
+use reveille_shared::store::{Store, StoreSettings};
+use reveille_testkit::{Redis, eventually};
+use tokio::time::timeout;
+
+use crate::cluster::{
+    Node, PATIENCE, brisk, claim, finish, local_bus, open, postgres, redis_bus, register, sqlite, sqlite_url, wait_next,
+};
+
+const HOUR_MS: i64 = 3_600_000;
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Both ways the product is run: embedded, and on servers.
+async fn embedded() -> (Arc<dyn Store>, Arc<dyn Bus>, Lifecycle) {
+    let (bus, lifecycle) = local_bus();
+    (sqlite().await, bus, lifecycle)
+}
+
+async fn clustered() -> (Arc<dyn Store>, Arc<dyn Bus>, Lifecycle) {
+    let redis = Redis::shared().await;
+    let (bus, lifecycle) = redis_bus(redis, &redis.fresh_namespace());
+    (postgres().await, bus, lifecycle)
+}
+
+/// The next wake that says something new. Repeats between them are heartbeats.
+async fn next_wake(events: &mut Subscription) -> reveille_shared::bus::wake::WakeState {
+    let wake = async {
+        loop {
+            if let BusEvent::Wake(state) = events.recv().await.unwrap() {
+                return state;
+            }
+        }
+    };
+    timeout(PATIENCE, wake).await.expect("a wake is published")
+}
+
+async fn check_next_wake_follows((store, bus, lifecycle): (Arc<dyn Store>, Arc<dyn Bus>, Lifecycle)) {
+    let now = store.ping().await.unwrap();
+    let node = Node::start(&store, &bus, lifecycle, brisk());
+    node.wait_leads().await;
+    assert_eq!(node.metric("monitor_next_wake_timestamp_seconds"), None, "nothing is scheduled");
+
+    let far = now + HOUR_MS;
+    register(&store, "far", far).await;
+    bus.lower(far).await.unwrap();
+    wait_next(&bus, Some(far)).await;
+
+    let soon = store.ping().await.unwrap() + 400;
+    register(&store, "soon", soon).await;
+    bus.lower(soon).await.unwrap();
+    wait_next(&bus, Some(soon)).await;
+
+    // A worker does its work in time: the monitor moves the next wake on.
+    eventually(PATIENCE, "it is due", || async { store.ping().await.unwrap() >= soon }).await;
+    finish(&store, &claim(&store, LEASE).await).await;
+    wait_next(&bus, Some(far)).await;
+    eventually(PATIENCE, "the metric follows", || async {
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
+        let seconds = far as f64 / 1000.0;
+        node.metric("monitor_next_wake_timestamp_seconds") == Some(seconds)
+    })
+    .await;
+
+    assert_eq!(node.metric("monitor_epoch"), Some(1.0));
+    node.stop().await;
+    assert_eq!(node.metric("monitor_leader"), Some(0.0));
+    assert_eq!(node.metric("monitor_next_wake_timestamp_seconds"), None, "only the leader shows it");
+}
+
+#[tokio::test]
+async fn next_wake_follows_embedded() {
+    check_next_wake_follows(embedded().await).await;
+}
+
+#[tokio::test]
+async fn next_wake_follows_clustered() {
+    check_next_wake_follows(clustered().await).await;
+}
+
+#[tokio::test]
+async fn what_was_there_before_the_election_is_published() {
+    let (store, bus, lifecycle) = clustered().await;
+    let due = store.ping().await.unwrap() + HOUR_MS;
+    register(&store, "known", due).await;
+    let _node = Node::start(&store, &bus, lifecycle, brisk());
+    wait_next(&bus, Some(due)).await;
+}
+
+#[tokio::test]
+async fn a_registration_whose_hint_was_lost_is_found_by_the_recheck() {
+    let (store, bus, lifecycle) = clustered().await;
+    let settings = Settings { recheck: Duration::from_secs(1), ..brisk() };
+    let node = Node::start(&store, &bus, lifecycle, settings);
+    node.wait_leads().await;
+    let due = store.ping().await.unwrap() + HOUR_MS;
+    register(&store, "unhinted", due).await;
+    wait_next(&bus, Some(due)).await;
+}
+
+async fn check_unclaimed_runs_are_nudged((store, bus, lifecycle): (Arc<dyn Store>, Arc<dyn Bus>, Lifecycle)) {
+    let node = Node::start(&store, &bus, lifecycle, brisk());
+    node.wait_leads().await;
+    let mut events = bus.subscribe();
+    let run = register(&store, "unclaimed", 0).await;
+    let due = store.run_get(run).await.unwrap().unwrap().0.due_at;
+    bus.lower(due).await.unwrap();
+
+    let hint = next_wake(&mut events).await;
+    assert_eq!(hint.next_ms, due);
+    let first = next_wake(&mut events).await;
+    let second = next_wake(&mut events).await;
+    assert!(hint.seq < first.seq && first.seq < second.seq, "each is something new to a worker");
+    assert_eq!((first.next_ms, second.next_ms), (due, due));
+    assert_eq!(node.metric("monitor_overdue_runs"), Some(1.0));
+    eventually(PATIENCE, "the nudges are counted", || async {
+        node.metric("monitor_wakes_published_total{reason=\"nudge\"}") >= Some(2.0)
+    })
+    .await;
+
+    finish(&store, &claim(&store, LEASE).await).await;
+    wait_next(&bus, None).await;
+    assert_eq!(node.metric("monitor_overdue_runs"), Some(0.0));
+}
+
+#[tokio::test]
+async fn unclaimed_runs_are_nudged_embedded() {
+    check_unclaimed_runs_are_nudged(embedded().await).await;
+}
+
+#[tokio::test]
+async fn unclaimed_runs_are_nudged_clustered() {
+    check_unclaimed_runs_are_nudged(clustered().await).await;
+}
+
+async fn check_expired_leases_come_back((store, bus, lifecycle): (Arc<dyn Store>, Arc<dyn Bus>, Lifecycle)) {
+    let now = store.ping().await.unwrap();
+    register(&store, "held", now).await;
+    register(&store, "far", now + HOUR_MS).await;
+    let held = claim(&store, Duration::from_millis(1_500)).await;
+    assert_eq!(held.len(), 1);
+
+    let mut events = bus.subscribe();
+    let node = Node::start(&store, &bus, lifecycle, brisk());
+    wait_next(&bus, Some(now + HOUR_MS)).await; // a lease in force is nobody's business
+    loop {
+        let wake = next_wake(&mut events).await;
+        if wake.next_ms < now + HOUR_MS {
+            assert!(wake.next_ms >= now + 1_500, "not before it ran out");
+            break;
+        }
+    }
+    let again = claim(&store, LEASE).await;
+    assert_eq!(again[0].0, held[0].0);
+    assert!(again[0].1 > held[0].1, "a higher fencing token");
+    wait_next(&bus, Some(now + HOUR_MS)).await;
+    assert!(node.metric("monitor_wakes_published_total{reason=\"lease\"}") >= Some(1.0));
+}
+
+#[tokio::test]
+async fn expired_leases_come_back_embedded() {
+    check_expired_leases_come_back(embedded().await).await;
+}
+
+#[tokio::test]
+async fn expired_leases_come_back_clustered() {
+    check_expired_leases_come_back(clustered().await).await;
+}
+
+#[tokio::test]
+async fn finished_runs_are_pruned_when_their_time_has_come() {
+    let (bus, lifecycle) = local_bus();
+    let retain_runs = Duration::from_millis(700);
+    let store = open(&sqlite_url(), StoreSettings { retain_runs, ..StoreSettings::default() }).await;
+    let now = store.ping().await.unwrap();
+    let done = register(&store, "done", now).await;
+    finish(&store, &claim(&store, LEASE).await).await;
+    let waiting = register(&store, "waiting", now + HOUR_MS).await;
+
+    let node = Node::start(&store, &bus, lifecycle, brisk());
+    eventually(PATIENCE, "the finished run is pruned", || async { store.run_get(done).await.unwrap().is_none() }).await;
+    assert!(store.ping().await.unwrap() >= now + 700, "not before its time");
+    assert!(store.run_get(waiting).await.unwrap().is_some());
+    eventually(PATIENCE, "it is counted", || async { node.metric("monitor_pruned_rows_total") >= Some(1.0) }).await;
+    assert!(node.leads(), "pruning costs no heartbeat");
+}

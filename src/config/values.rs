@@ -1,0 +1,70 @@
+//! How single values are read, and how they are shown without their secrets.
+
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+/// A URL without its passwords, for logs.
+pub(crate) fn redacted(url: &str) -> String {
+    let Ok(mut parsed) = url::Url::parse(url) else { return "(not a URL)".to_owned() };
+    if parsed.cannot_be_a_base() {
+        return url.to_owned(); // `sqlite:PATH` has no place for one
+    }
+    if parsed.password().is_some() {
+        // Fails for URLs without a host only; those have no password.
+        let _ = parsed.set_password(Some("***"));
+    }
+    let masked: Vec<(String, String)> = parsed.query_pairs().map(|(key, value)| mask(&key, &value)).collect();
+    if !masked.is_empty() {
+        parsed.query_pairs_mut().clear().extend_pairs(masked);
+    }
+    parsed.to_string()
+}
+
+fn mask(key: &str, value: &str) -> (String, String) {
+    let is_secret = key.contains("password") || key.contains("secret") || key.contains("token");
+    (key.to_owned(), if is_secret { "***".to_owned() } else { value.to_owned() })
+}
+
+/// `500ms`, `5s`, `2m`, `3h`, `3d`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("a duration is a whole number with its unit: 500ms, 5s, 2m, 3h, 3d".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a duration begins with a whole number: 500ms, 5s, 2m".to_owned())?;
+    let ms = number.checked_mul(unit_ms).filter(|ms| (1..=LONGEST_MS).contains(ms));
+    ms.map(Duration::from_millis).ok_or_else(|| "a duration is longer than nothing and at most 36500d".to_owned())
+}
+
+const LONGEST_MS: u64 = 36_500 * 86_400_000;
+
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    let usable = |char: char| char.is_ascii_alphanumeric() || "-_.:".contains(char);
+    if text.is_empty() || !text.chars().all(usable) {
+        return Err("letters, digits and -_.: only".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn token(text: &str) -> Result<String, String> {
+    if text.len() < 16 || !text.chars().all(|char| char.is_ascii_graphic()) {
+        return Err("a token has at least 16 visible ASCII characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn timezone(text: &str) -> Result<String, String> {
+    let zone: chrono_tz::Tz = text.parse().map_err(|_| "not a name of the IANA time zone database".to_owned())?;
+    Ok(zone.name().to_owned())
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,86 @@
+//! `reveille doctor`: looks at configuration, database and Redis, and says in words what is wrong and what
+//! to do. Changes nothing, except that opening a SQLite file that is not there creates it.
+
+mod bus;
+mod store;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use reveille_shared::store::WakeReading;
+use serde::Serialize;
+
+use crate::config::{Settings, redacted};
+
+/// For anything that is asked over a network.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Finding {
+    subject: &'static str,
+    ok: bool,
+    finding: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+impl Finding {
+    fn good(subject: &'static str, finding: impl Into<String>) -> Self {
+        Self { subject, ok: true, finding: finding.into(), advice: None }
+    }
+
+    fn bad(subject: &'static str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { subject, ok: false, finding: finding.into(), advice: Some(advice.into()) }
+    }
+}
+
+/// Examines everything and prints what it found; exit status 1 when something is wrong.
+///
+/// # Errors
+/// When the findings cannot be printed.
+pub(crate) async fn run(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
+    let mut findings = vec![configuration(settings)];
+    let reading = store::examine(settings, &mut findings).await;
+    bus::examine(settings, reading.as_ref(), &mut findings).await;
+    let text = if json { serde_json::to_string_pretty(&findings)? + "\n" } else { report(&findings) };
+    std::io::stdout().write_all(text.as_bytes())?;
+    let healthy = findings.iter().all(|finding| finding.ok);
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// That it is sound was found out before this began.
+fn configuration(settings: &Settings) -> Finding {
+    let redis = settings.redis_url.as_deref().map_or_else(|| "none".to_owned(), redacted);
+    let file = settings.config.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
+    let database = redacted(&settings.database());
+    Finding::good("configuration", format!("sound; database {database}, redis {redis}, file {file}"))
+}
+
+fn report(findings: &[Finding]) -> String {
+    let lines = findings.iter().map(|finding| {
+        let verdict = if finding.ok { "ok " } else { "BAD" };
+        let advice = finding.advice.as_ref().map(|advice| format!("      → {advice}\n")).unwrap_or_default();
+        format!("{verdict}  {}: {}\n{advice}", finding.subject, finding.finding)
+    });
+    lines.collect()
+}
+
+/// A span of time as people say it.
+fn spoken(ms: i64) -> String {
+    match ms.abs() {
+        ms @ 0..1_000 => format!("{ms} ms"),
+        ms @ 1_000..120_000 => format!("{} s", ms / 1_000),
+        ms @ 120_000..7_200_000 => format!("{} min", ms / 60_000),
+        ms @ 7_200_000..172_800_000 => format!("{} h", ms / 3_600_000),
+        ms => format!("{} days", ms / 86_400_000),
+    }
+}
+
+/// An instant relative to the database's now.
+fn relative(at: i64, reading: &WakeReading) -> String {
+    let ms = at - reading.now;
+    if ms >= 0 { format!("in {}", spoken(ms)) } else { format!("{} ago", spoken(ms)) }
+}

@@ -1,0 +1,107 @@
+//! What a process says about itself over HTTP: `/livez`, `/readyz`, `/metrics`. Answers from memory; a
+//! probe costs the database nothing. Holds no data of users, so it needs no token.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::info::Info;
+use reveille_shared::runtime::clock::Clock;
+use reveille_shared::runtime::lifecycle::Lifecycle;
+use reveille_shared::runtime::telemetry::Metrics;
+use reveille_shared::store::Store;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the probes answer by. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Health {
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    lifecycle: Lifecycle,
+    ready: Arc<AtomicBool>,
+}
+
+impl Health {
+    pub(crate) fn new(metrics: Metrics, clock: Arc<dyn Clock>, lifecycle: Lifecycle) -> Self {
+        Self { metrics, clock, lifecycle, ready: Arc::default() }
+    }
+
+    /// The schema is there and the database was reached once.
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// The three routes.
+    pub(crate) fn router(&self) -> Router {
+        Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(self.clone())
+    }
+}
+
+/// Fails when a loop no longer turns: only a restart helps then. A database or a Redis that is away is no
+/// reason, a restart would not bring it back.
+async fn livez(State(health): State<Health>) -> impl IntoResponse {
+    let silent = health.metrics.silent(health.clock.monotonic());
+    if silent.is_empty() || health.lifecycle.stopping().is_cancelled() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("no sign of life from: {}\n", silent.join(", ")))
+}
+
+/// Whether requests should come here.
+async fn readyz(State(health): State<Health>) -> impl IntoResponse {
+    if health.lifecycle.stopping().is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    if !health.ready.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "waiting for the database\n");
+    }
+    (StatusCode::OK, "ready\n")
+}
+
+async fn metrics(State(health): State<Health>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, OPEN_METRICS)], health.metrics.render())
+}
+
+/// Metrics of the process as a whole.
+pub(crate) fn register(metrics: &Metrics, role: &'static str, store: Arc<dyn Store>) {
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    metrics.register(|registry| {
+        registry.register("build", "Version of this process", build);
+        registry.register_collector(Box::new(Statements { role, store }));
+    });
+}
+
+/// Statements as the store counts them.
+struct Statements {
+    role: &'static str,
+    store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for Statements {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Statements").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+impl Collector for Statements {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(self.store.statements());
+        let help = "Statements sent to the database by this process.";
+        let mut metric = encoder.encode_descriptor("store_statements", help, None, MetricType::Counter)?;
+        counter.encode(metric.encode_family(&[("role", self.role)])?)
+    }
+}

@@ -1,0 +1,331 @@
+//! The composition root: builds what a role needs out of the settings, runs it, and takes it down again.
+//!
+//! Order at the start: bind (a port in use is known at once), answer probes, wait for the database,
+//! migrate, start the duties, say so. At the end: stop taking work, drain, close. A role that starts
+//! before its database waits for it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reveille_shared::bus::Bus;
+use reveille_shared::bus::hint::Hinter;
+use reveille_shared::bus::local::LocalBus;
+use reveille_shared::bus::redis::RedisBus;
+use reveille_shared::model::task::BodyMode;
+use reveille_shared::runtime::Context;
+use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
+use reveille_shared::runtime::lifecycle::Lifecycle;
+use reveille_shared::runtime::telemetry::Metrics;
+use reveille_shared::store::{self, Store, StoreError, StoreSettings};
+use tokio::time::timeout;
+
+use crate::config::{DefaultBody, Settings, redacted};
+use crate::door::Door;
+use crate::http::{self, Bound};
+use crate::ops::{self, Health};
+use crate::ready;
+use crate::signals::Signals;
+
+const API_LISTEN: &str = "127.0.0.1:9902";
+const OPS_LISTEN: &str = "127.0.0.1:0";
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
+/// Beyond the drain of the calls in flight: settling what they answered, resigning, closing.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// What a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// All of the others in one process.
+    Serve,
+    Api,
+    Monitor,
+    Worker,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Api => "api",
+            Self::Monitor => "monitor",
+            Self::Worker => "worker",
+        }
+    }
+
+    fn runs(self, part: Self) -> bool {
+        self == Self::Serve || self == part
+    }
+}
+
+/// Runs a role until a signal or a failure ends it.
+///
+/// # Errors
+/// What makes a start pointless: an address in use, a database that is not one.
+pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let process = Process::new(role, settings);
+    let started = tokio::select! {
+        started = process.start() => started,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping before the start was complete");
+            Ok(())
+        }
+    };
+    if started.is_ok() && !process.lifecycle.stopping().is_cancelled() {
+        tokio::select! {
+            signal = signals.next() => tracing::info!(signal, "stopping"),
+            () = process.lifecycle.failed().cancelled() => {}
+        }
+    }
+    let drained = process.end(&mut signals).await;
+    started?;
+    let clean = drained && !process.lifecycle.failed().is_cancelled();
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Brings the schema up to date, waiting for the database.
+///
+/// # Errors
+/// When the schema cannot be brought up to date.
+pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let process = Process::new(Role::Serve, settings);
+    tokio::select! {
+        opened = process.open_store(true) => opened?.close().await,
+        signal = signals.next() => anyhow::bail!("ended by {signal} before the schema was up to date"),
+    }
+    tracing::info!(database = redacted(&settings.database()), "the schema is up to date");
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Process<'a> {
+    role: Role,
+    settings: &'a Settings,
+    lifecycle: Lifecycle,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    health: Health,
+}
+
+impl<'a> Process<'a> {
+    fn new(role: Role, settings: &'a Settings) -> Self {
+        let lifecycle = Lifecycle::new();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let metrics = Metrics::new();
+        let health = Health::new(metrics.clone(), clock.clone(), lifecycle.clone());
+        Self { role, settings, lifecycle, clock, metrics, health }
+    }
+
+    async fn start(&self) -> anyhow::Result<()> {
+        let (role, settings) = (self.role, self.settings);
+        self.log_facts();
+        if let Some(path) = &settings.ready_file {
+            ready::withdraw(path)?;
+        }
+        let api = self.bind_api().await?;
+        let ops = self.bind_ops().await?;
+        let addresses =
+            ready::Addresses { listen: api.as_ref().map(|bound| bound.address), ops: ops.as_ref().map(|b| b.address) };
+        if let Some(ops) = ops {
+            ops.serve_to_the_end(&self.lifecycle, self.health.router());
+        }
+        let door = Door::new(settings.api_token.as_deref());
+        if let Some(api) = api {
+            api.serve(&self.lifecycle, door.router(self.health.router()));
+        }
+
+        let bus = self.bus()?;
+        let store = self.open_store(!settings.no_migrate).await?;
+        ops::register(&self.metrics, role.name(), store.clone());
+        let context = self.context(store, bus);
+        if role.runs(Role::Api) {
+            door.open(reveille_api::router(context.clone(), self.api_settings()));
+        }
+        if role.runs(Role::Monitor) {
+            self.lifecycle.spawn("monitor", reveille_monitor::run(context.clone(), self.monitor_settings()));
+        }
+        if role.runs(Role::Worker) {
+            self.lifecycle.spawn("worker", reveille_worker::run(context, self.worker_settings()));
+        }
+        self.health.set_ready();
+        if let Some(path) = &settings.ready_file {
+            ready::announce(path, &addresses)?;
+        }
+        tracing::info!(role = role.name(), "ready");
+        Ok(())
+    }
+
+    /// Drains, at most for as long as it may take. Answers whether everything ended by itself.
+    async fn end(&self, signals: &mut Signals) -> bool {
+        self.lifecycle.stop();
+        let limit = self.settings.drain + CLOSING_TIME;
+        let drained = tokio::select! {
+            drained = timeout(limit, self.lifecycle.drained()) => drained.is_ok(),
+            signal = signals.next() => {
+                tracing::warn!(signal, "told again to stop: giving up what is still running");
+                false
+            }
+        };
+        if !drained {
+            self.lifecycle.abort();
+            // Leases bring back what is given up here.
+            let _ = timeout(Duration::from_secs(1), self.lifecycle.drained()).await;
+        }
+        tracing::info!(drained, "stopped");
+        drained
+    }
+
+    /// One line per fact, none of them a secret.
+    fn log_facts(&self) {
+        let settings = self.settings;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), role = self.role.name(), "reveille starts");
+        tracing::info!(database = redacted(&settings.database()), "schedules and runs are kept in the database");
+        match &settings.redis_url {
+            Some(url) => {
+                tracing::info!(redis = redacted(url), namespace = settings.namespace, "wake-ups go through redis")
+            }
+            None => tracing::info!("wake-ups stay in this process: there is no redis"),
+        }
+        tracing::info!(
+            tzdb = chrono_tz::IANA_TZDB_VERSION,
+            default_timezone = settings.default_timezone,
+            "time zones are built in"
+        );
+        if self.role.runs(Role::Worker) {
+            let concurrency = settings.concurrency;
+            tracing::info!(queues = settings.queues.join(","), concurrency, "the worker takes runs of these queues");
+        }
+        if self.role.runs(Role::Monitor) && settings.recheck > settings.lease {
+            tracing::info!(recheck_ms = settings.lease.as_millis(), "the recheck is as frequent as the lease demands");
+        }
+        if self.role.runs(Role::Api) && settings.api_token.is_none() && settings.insecure_listen {
+            tracing::warn!("the api asks nobody for a token");
+        }
+    }
+
+    async fn bind_api(&self) -> anyhow::Result<Option<Bound>> {
+        if !self.role.runs(Role::Api) {
+            return Ok(None);
+        }
+        let address = self.settings.listen.map_or_else(|| API_LISTEN.parse(), Ok)?;
+        let bound = http::bind("--listen", address).await?;
+        tracing::info!(listen = %bound.address, "the api, health and metrics listen");
+        Ok(Some(bound))
+    }
+
+    async fn bind_ops(&self) -> anyhow::Result<Option<Bound>> {
+        let address = match self.settings.ops_listen {
+            Some(address) => address,
+            None if self.role.runs(Role::Api) => return Ok(None),
+            None => OPS_LISTEN.parse()?,
+        };
+        let bound = http::bind("--ops-listen", address).await?;
+        tracing::info!(ops_listen = %bound.address, "health and metrics listen");
+        Ok(Some(bound))
+    }
+
+    fn bus(&self) -> anyhow::Result<Arc<dyn Bus>> {
+        let Some(url) = &self.settings.redis_url else { return Ok(Arc::new(LocalBus::new())) };
+        let bus = RedisBus::connect(url, &self.settings.namespace, self.clock.clone(), &self.lifecycle);
+        Ok(Arc::new(bus.context("--redis-url cannot be used")?))
+    }
+
+    /// The store, as soon as the database is there and its schema is what this version needs.
+    async fn open_store(&self, migrate: bool) -> anyhow::Result<Arc<dyn Store>> {
+        if self.settings.database_url.is_none() {
+            let dir = &self.settings.data_dir;
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot create --data-dir {}", dir.display()))?;
+        }
+        let url = self.settings.database();
+        let mut waiting = false;
+        loop {
+            let error = match open_once(&url, self.settings, migrate).await {
+                Ok(store) => return Ok(store),
+                Err(error) => error,
+            };
+            if !error.is_passing() {
+                return Err(error).context("the database cannot be used");
+            }
+            if !waiting {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, database = redacted(&url), "waiting for the database");
+                waiting = true;
+            }
+            self.clock.sleep(DATABASE_RETRY).await;
+        }
+    }
+
+    fn context(&self, store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Context {
+        Context {
+            store,
+            hints: Hinter::spawn(bus.clone(), self.clock.clone(), &self.lifecycle),
+            bus,
+            clock: DbClock::new(self.clock.clone()),
+            metrics: self.metrics.clone(),
+            lifecycle: self.lifecycle.clone(),
+            faults: self.settings.faults(),
+        }
+    }
+
+    fn api_settings(&self) -> reveille_api::Settings {
+        reveille_api::Settings { default_timezone: self.settings.default_timezone.clone(), ..Default::default() }
+    }
+
+    fn monitor_settings(&self) -> reveille_monitor::Settings {
+        let settings = self.settings;
+        // An expired lease that no worker noticed is found by the recheck at the latest.
+        let recheck = settings.recheck.min(settings.lease);
+        reveille_monitor::Settings { recheck, beat: settings.beat, ttl: settings.monitor_ttl }
+    }
+
+    fn worker_settings(&self) -> reveille_worker::Settings {
+        let settings = self.settings;
+        reveille_worker::Settings {
+            concurrency: settings.concurrency as usize,
+            queues: settings.queues.clone(),
+            lease: settings.lease,
+            drain: settings.drain,
+            name: settings.worker_name.clone().unwrap_or_else(worker_name),
+            default_body: match settings.default_body {
+                DefaultBody::Data => BodyMode::Data,
+                DefaultBody::Schedule => BodyMode::Schedule,
+            },
+            targets: reveille_worker::TargetPolicy {
+                deny: settings.targets_deny.clone(),
+                allow: settings.targets_allow.clone(),
+            },
+            degraded_after: settings.degraded_after,
+            degraded_check: settings.degraded_check,
+        }
+    }
+}
+
+pub(crate) fn store_settings(settings: &Settings) -> StoreSettings {
+    StoreSettings {
+        retain_runs: settings.retain_runs,
+        connections: settings.database_connections,
+        ..StoreSettings::default()
+    }
+}
+
+async fn open_once(url: &str, settings: &Settings, migrate: bool) -> Result<Arc<dyn Store>, StoreError> {
+    let store = store::open(url, store_settings(settings)).await?;
+    let outcome = if migrate { store.migrate().await } else { store.ping().await.map(|_| ()) };
+    match outcome {
+        Ok(()) => Ok(store),
+        Err(error) => {
+            store.close().await;
+            Err(error)
+        }
+    }
+}
+
+/// Two workers may share a host, or a process id in two containers; not both.
+fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "worker" } else { host };
+    format!("{host}-{}", std::process::id())
+}

@@ -1,0 +1,22 @@
+//! The process's log: installed once, by the binary, on stderr.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogFormat, Settings};
+
+/// Installs the log. Everything before it is silent.
+///
+/// # Errors
+/// When one was installed already.
+pub(crate) fn init(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.log_level)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log {
+        LogFormat::Json => log.json().flatten_event(true).finish().try_init()?,
+        LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).finish().try_init()?,
+    }
+    Ok(())
+}

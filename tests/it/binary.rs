@@ -1,0 +1,204 @@
+//! The binary as a process: ready file, probes, signals, and a run from the store to its target.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reveille_shared::model::schedule::{ClientKey, DEFAULT_QUEUE};
+use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
+use reveille_shared::store::{self, Registration, StoreSettings};
+use reveille_testkit::{Answer, Postgres, Process, ProcessBuilder, Receiver, Redis, eventually, scratch_dir};
+use uuid::Uuid;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn reveille(args: &[&str]) -> ProcessBuilder {
+    Process::builder(env!("CARGO_BIN_EXE_reveille")).args(args)
+}
+
+fn serve(data_dir: &Path) -> ProcessBuilder {
+    let args = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--recheck", "500ms", "--data-dir"];
+    reveille(&args).args([data_dir])
+}
+
+async fn get(address: &str, path: &str) -> (u16, String) {
+    // The test process has no TLS implementation of its own, and needs one although it speaks none.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let answer = reqwest::get(format!("http://{address}{path}")).await.expect("the process answers");
+    (answer.status().as_u16(), answer.text().await.expect("a body"))
+}
+
+/// Registers a one-shot that is due at once, past the API and without a hint: the recheck finds it.
+async fn register(database_url: &str, target: &str) {
+    let store = store::open(database_url, StoreSettings::default()).await.expect("the database opens");
+    let payload = serde_json::json!({
+        "name": "smoke", "client": {"key": "smoke"}, "type": "now", "schedule": "", "timezone": "UTC",
+        "task": {"type": "rest", "connection": {"host": target}, "data": {"hello": "world"},
+                 "retry_wait": 60},
+    });
+    let registration = Registration {
+        id: Uuid::now_v7(),
+        client: ClientKey { key: "smoke".to_owned(), ..ClientKey::default() },
+        name: "smoke".to_owned(),
+        payload: payload.to_string(),
+        fingerprint: "smoke".to_owned(),
+        queue: DEFAULT_QUEUE.to_owned(),
+        priority: 0,
+        arming: Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Rearm },
+        run_id: Uuid::now_v7(),
+    };
+    store.schedule_upsert(&[registration]).await.expect("the registration is stored");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn serve_delivers_what_is_stored_and_ends_cleanly() {
+    let dir = scratch_dir("serve").join("not-there-yet");
+    let process = serve(&dir).with_ready_file().start();
+    let ready = process.wait_ready(PATIENCE).await;
+    assert_eq!(ready.pid, process.pid());
+    let (api, ops) = (ready.listen.expect("an api"), ready.ops_listen.expect("health"));
+    assert_ne!(api, ops);
+    for address in [&api, &ops] {
+        assert_eq!(get(address, "/livez").await.0, 200);
+        assert_eq!(get(address, "/readyz").await.0, 200);
+        let (status, metrics) = get(address, "/metrics").await;
+        assert_eq!(status, 200);
+        assert!(metrics.contains("reveille_build_info{version="), "{metrics}");
+        assert!(metrics.contains("reveille_store_statements_total{role=\"serve\"} "), "{metrics}");
+        assert!(metrics.ends_with("# EOF\n"));
+    }
+
+    let receiver = Receiver::start().await;
+    register(&format!("sqlite:{}", dir.join("reveille.db").display()), &receiver.url("/hello")).await;
+    let deliveries = receiver.wait_for(1, PATIENCE).await;
+    assert_eq!(deliveries[0].json(), serde_json::json!({"hello": "world"}));
+
+    process.sigterm();
+    assert_eq!(process.wait_exit(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn roles_as_processes_deliver_and_resign() {
+    let postgres = Postgres::shared().await;
+    let redis = Redis::shared().await;
+    let (database, redis_url, namespace) = (postgres.fresh_database().await, redis.url(), redis.fresh_namespace());
+    let shared = ["--database-url", &database, "--redis-url", &redis_url, "--namespace", &namespace];
+    let role = |name: &str| reveille(&[name]).args(shared).args(["--recheck", "500ms"]).with_ready_file().start();
+    let (monitor, worker) = (role("monitor"), role("worker"));
+    let ready = monitor.wait_ready(PATIENCE).await;
+    worker.wait_ready(PATIENCE).await;
+    assert_eq!(ready.listen, None);
+    let ops = ready.ops_listen.expect("a monitor shows its health");
+    eventually(PATIENCE, "the monitor leads", || async {
+        get(&ops, "/metrics").await.1.contains("reveille_monitor_leader 1")
+    })
+    .await;
+
+    let receiver = Receiver::start().await;
+    register(&database, &receiver.url("/")).await;
+    receiver.wait_for(1, PATIENCE).await;
+
+    let doctor = reveille(&["doctor"]).args(shared).start();
+    assert_eq!(doctor.wait_exit(PATIENCE).await.code(), Some(0), "{}", doctor.stdout());
+    for process in [&worker, &monitor] {
+        process.sigterm();
+        assert_eq!(process.wait_exit(PATIENCE).await.code(), Some(0));
+    }
+    let doctor = reveille(&["doctor"]).args(shared).start();
+    assert_eq!(doctor.wait_exit(PATIENCE).await.code(), Some(1));
+    doctor.wait_output("BAD  monitor", PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_role_waits_for_its_database() {
+    let postgres = Postgres::start().await;
+    let database = postgres.fresh_database().await;
+    postgres.kill();
+    let args = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--database-url", &database];
+    let process = reveille(&args).with_ready_file().start();
+    process.wait_output("waiting for the database", PATIENCE).await;
+    let address = listen_address(&process.stderr());
+    assert_eq!(get(&address, "/livez").await.0, 200);
+    assert_eq!(get(&address, "/readyz").await.0, 503);
+    assert_eq!(get(&address, "/schedules").await.0, 503);
+
+    postgres.restart().await;
+    process.wait_ready(PATIENCE).await;
+    assert_eq!(get(&address, "/readyz").await.0, 200);
+    let warnings = process.stderr().matches("waiting for the database").count();
+    assert_eq!(warnings, 1, "said once, not at every try");
+}
+
+fn listen_address(log: &str) -> String {
+    let found = log.split_whitespace().find_map(|word| word.strip_prefix("listen="));
+    found.expect("the bound address is logged").to_owned()
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let dir = scratch_dir("serve");
+    let receiver = Receiver::start().await;
+    receiver.script("/", [Answer::hang()]);
+    let process = serve(&dir).args(["--drain", "1h"]).with_ready_file().start();
+    process.wait_ready(PATIENCE).await;
+    register(&format!("sqlite:{}", dir.join("reveille.db").display()), &receiver.url("/")).await;
+    eventually(PATIENCE, "the call hangs", || async { receiver.in_flight("/") == 1 }).await;
+
+    process.sigterm();
+    process.wait_output("stopping", PATIENCE).await;
+    assert!(process.is_running(), "it waits for the call in flight");
+    process.sigterm();
+    assert_eq!(process.wait_exit(PATIENCE).await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn the_api_asks_for_its_token() {
+    let token = "a-token-for-this-test";
+    let process = serve(&scratch_dir("serve")).env("REVEILLE_API_TOKEN", token).with_ready_file().start();
+    let api = process.wait_ready(PATIENCE).await.listen.expect("an api");
+    assert_eq!(get(&api, "/livez").await.0, 200, "probes carry no token");
+    let client = reqwest::Client::new();
+    let ask = |authorization: Option<String>| {
+        let request = client.get(format!("http://{api}/schedules"));
+        let request = authorization.into_iter().fold(request, |request, value| request.header("authorization", value));
+        async move { request.send().await.expect("an answer").status().as_u16() }
+    };
+    let refused = [None, Some("Bearer wrong".to_owned()), Some(format!("Basic {token}")), Some(token.to_owned())];
+    for authorization in refused {
+        assert_eq!(ask(authorization.clone()).await, 401, "{authorization:?}");
+    }
+    for scheme in ["Bearer", "bearer"] {
+        assert_ne!(ask(Some(format!("{scheme} {token}"))).await, 401, "{scheme}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_at_once() {
+    let first = serve(&scratch_dir("serve")).with_ready_file().start();
+    let api = first.wait_ready(PATIENCE).await.listen.expect("an api");
+    let second = reveille(&["serve", "--listen", &api]).start();
+    assert_eq!(second.wait_exit(PATIENCE).await.code(), Some(1));
+    second.wait_output(&format!("cannot listen on --listen {api}"), PATIENCE).await;
+}
+
+#[tokio::test]
+async fn echo_prints_what_it_receives_but_no_secret() {
+    let process = reveille(&["echo", "--listen", "127.0.0.1:0", "--status", "503"]).start();
+    process.wait_output("listening", PATIENCE).await;
+    let stdout = process.stdout();
+    let target = stdout.split_whitespace().find(|word| word.starts_with("http://")).expect("it says where");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let answer = reqwest::Client::new()
+        .post(format!("{target}tea?strong=1"))
+        .header("authorization", "Bearer canary")
+        .header("x-interesting", "yes")
+        .body("two cups")
+        .send()
+        .await
+        .expect("echo answers");
+    assert_eq!(answer.status().as_u16(), 503);
+    process.wait_output("two cups", PATIENCE).await;
+    let printed = process.stdout();
+    assert!(printed.contains("POST /tea?strong=1") && printed.contains("x-interesting: yes"), "{printed}");
+    assert!(!printed.contains("canary"), "{printed}");
+}
