@@ -64,9 +64,7 @@ async fn check_hang(point: &str, deliveries: usize) {
     let stopped = fixture.worker(Settings { lease, name: "stopped".to_owned(), ..settings() });
     stopped.metric_reaches("worker_claims_total", r#"result="empty""#, 1.0).await;
     stopped.context.faults.arm(point, FaultAction::Hang);
-    let id = fixture.register_now("/hang", json!({})).await;
-    eventually(LONG, "it is claimed", || async { fixture.runs(id).await[0].state == RunState::Running }).await;
-    stopped.context.lifecycle.stop();
+    let id = fixture.register_now("/hang", json!({"timeout": 1.0})).await;
     let degraded_check = std::time::Duration::from_millis(100);
     let _other = fixture.worker(Settings { degraded_after: std::time::Duration::ZERO, degraded_check, ..settings() });
     let (run, _) = fixture.run_in(id, RunState::Succeeded).await;

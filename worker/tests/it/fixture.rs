@@ -105,9 +105,18 @@ impl Fixture {
     pub(crate) async fn store_and_hint(&self, registrations: &[Registration]) -> Vec<ScheduleId> {
         let upserted = self.store.schedule_upsert(registrations).await.unwrap();
         if let Some(armed) = upserted.armed_min {
+            // The key still holds the instant before, which is over: only a monitor moves it on.
+            self.recheck().await;
             self.bus.lower(armed).await.unwrap();
         }
         upserted.schedules.iter().map(|schedule| schedule.id).collect()
+    }
+
+    /// Does what a monitor does after a due instant: tells what is due next.
+    async fn recheck(&self) {
+        let marked = self.bus.mark("monitor", 1).await.unwrap();
+        let reading = self.store.wake_read().await.unwrap();
+        self.bus.set("monitor", marked.nonce, reading.next_due).await.unwrap();
     }
 
     /// Registers a document that is due at once.
