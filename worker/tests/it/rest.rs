@@ -1,5 +1,7 @@
 //! What a REST target can do wrong, and what becomes of it: a stable word, a sentence without secrets.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reveille_shared::model::run::{OutcomeCode, RunState};
@@ -7,8 +9,10 @@ use reveille_shared::store::{AttemptRow, RunRow};
 use reveille_testkit::{Answer, free_port};
 use reveille_worker::{Settings, TargetPolicy};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
-use crate::fixture::{Fixture, LONG, settings};
+use crate::fixture::{Fixture, settings};
 
 async fn failed_run(fixture: &Fixture, task: Value) -> (RunRow, Vec<AttemptRow>) {
     let id = fixture.register_now("/target?token=secret", task).await;
@@ -102,14 +106,34 @@ async fn a_long_answer_is_not_read_to_its_end() {
     deadline.await.unwrap();
 }
 
+/// Answers every request on a connection and counts the connections.
+async fn count_connections(listener: TcpListener, connections: Arc<AtomicUsize>) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        connections.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            let mut request = Vec::new();
+            while stream.read_buf(&mut request).await.unwrap() > 0 {
+                if request.ends_with(b"{}") {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody").await.unwrap();
+                    request.clear();
+                }
+            }
+        });
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_keeps_its_connection() {
+async fn one_call_after_another_uses_one_connection() {
     let fixture = Fixture::new().await;
     let _worker = fixture.worker(settings());
-    fixture.receiver.script("/kept", [Answer::ok().huge_body(10_000)]);
-    for round in 1..=5 {
-        fixture.register_now("/kept", json!({})).await;
-        fixture.receiver.wait_for(round, LONG).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("http://{}/", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(count_connections(listener, connections.clone()));
+    for _ in 0..5 {
+        let id = fixture.register_now("/", json!({"connection": {"host": host}})).await;
+        fixture.run_in(id, RunState::Succeeded).await;
     }
-    assert_eq!(fixture.receiver.peak_in_flight("/kept"), 1);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
