@@ -4,11 +4,14 @@
 //! (and is what any other surface calls), the store and the bus are handed in. Nothing here decides
 //! when something is due, and nothing here answers 5xx for bad input.
 
+mod commit;
 mod error;
 mod http;
 mod metrics;
 mod service;
 mod view;
+
+use std::time::Duration;
 
 use reveille_shared::model::document::Defaults;
 use reveille_shared::model::task::TaskKind;
@@ -24,11 +27,17 @@ pub struct Settings {
     pub default_timezone: String,
     /// Targets this deployment's workers can call.
     pub targets: Vec<TaskKind>,
+    /// Longest time from a request's head to its answer.
+    pub request_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { default_timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest] }
+        Self {
+            default_timezone: "UTC".to_owned(),
+            targets: vec![TaskKind::Rest],
+            request_timeout: Duration::from_secs(30),
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::document::{self, Defaults, FieldError, Parsed, SECRET_MASK};
+use reveille_shared::model::policy::Plan;
 use reveille_shared::model::schedule::{ClientKey, Definition};
-use reveille_shared::model::timing::{PreviewedInstant, Timing, TimingError};
+use reveille_shared::model::timing::{ArmAt, Arming, PreviewedInstant, Timing, TimingError, TimingKind};
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
 use reveille_shared::store::{
@@ -14,6 +15,7 @@ use reveille_shared::store::{
 use uuid::Uuid;
 
 use crate::Settings;
+use crate::commit::commit;
 use crate::error::Problem;
 
 /// How often a registration picks a later instant because the one it picked has a run already.
@@ -77,7 +79,7 @@ impl Service {
             tracing::error!(error = %error, "a valid document could not be written");
             crate::error::internal()
         })?;
-        let arm_after = self.context.clock.now_ms();
+        let now = self.arming_now(definition.kind).await?;
         let mut registration = Registration {
             id,
             client: definition.client.clone(),
@@ -86,28 +88,27 @@ impl Service {
             payload,
             queue: definition.queue.clone(),
             priority: definition.priority,
-            arming: arming(&timing, arm_after)?,
+            arming: arming(&timing, now)?,
             run_id: Uuid::now_v7(),
         };
+        let store = &self.context.store;
         let mut tries = 0;
-        let upserted: Upserted = loop {
-            let outcome = match write {
-                Write::Upsert => self.context.store.schedule_upsert(std::slice::from_ref(&registration)).await,
-                Write::Update => self.context.store.schedule_update(&registration).await,
+        let upserted = loop {
+            let written = async {
+                match write {
+                    Write::Upsert => store.schedule_upsert(std::slice::from_ref(&registration)).await,
+                    Write::Update => store.schedule_update(&registration).await,
+                }
             };
-            match outcome {
+            let intended = registration.arming.at;
+            match commit(&self.context, intended, written, |upserted: &Upserted| upserted.armed_min).await {
                 Err(StoreError::OccurrenceTaken { latest }) if tries < ARMING_TRIES => {
                     tries += 1;
-                    registration.arming = arming(&timing, latest.max(self.context.clock.now_ms()))?;
+                    registration.arming = arming(&timing, latest.max(now))?;
                 }
                 outcome => break outcome?,
             }
         };
-        // Between commit and hint: a process that dies here is why the monitor rechecks.
-        self.context.faults.pass("api.committed").await;
-        if let Some(due_at) = upserted.armed_min {
-            self.context.hints.hint(due_at);
-        }
         let id = upserted.schedules.first().map_or(id, |schedule| schedule.id);
         Ok(Registered { id, name: definition.name, client: definition.client, warnings })
     }
@@ -153,18 +154,14 @@ impl Service {
     /// # Errors
     /// 404; 409 when it is finished; 503.
     pub async fn resume(&self, id: ScheduleId) -> Result<(), Problem> {
-        let row = self.schedule(id).await?;
-        let timing = stored_timing(&row)?;
-        let mut after = self.context.clock.now_ms();
+        let Plan { definition, timing } = stored_plan(&self.schedule(id).await?)?;
+        let mut after = self.arming_now(definition.kind).await?;
         for _ in 0..=ARMING_TRIES {
-            match self.context.store.schedule_resume(id, &arming(&timing, after)?).await {
-                Err(StoreError::OccurrenceTaken { latest }) => after = latest.max(self.context.clock.now_ms()),
-                outcome => {
-                    if let Some(due_at) = outcome? {
-                        self.context.hints.hint(due_at);
-                    }
-                    return Ok(());
-                }
+            let arming = arming(&timing, after)?;
+            let resumed = self.context.store.schedule_resume(id, &arming);
+            match commit(&self.context, arming.at, resumed, |due_at| *due_at).await {
+                Err(StoreError::OccurrenceTaken { latest }) => after = after.max(latest),
+                outcome => return Ok(outcome.map(|_| ())?),
             }
         }
         Err(StoreError::OccurrenceTaken { latest: after }.into())
@@ -175,9 +172,8 @@ impl Service {
     /// # Errors
     /// 404; 409 when it is paused; 503.
     pub async fn trigger(&self, id: ScheduleId) -> Result<Triggered, Problem> {
-        let triggered = self.context.store.schedule_trigger(id).await?;
-        self.context.hints.hint(triggered.due_at);
-        Ok(triggered)
+        let triggered = self.context.store.schedule_trigger(id);
+        Ok(commit(&self.context, ArmAt::AfterMs(0), triggered, |triggered| Some(triggered.due_at)).await?)
     }
 
     /// Runs of a schedule, newest nominal instant first.
@@ -223,6 +219,16 @@ impl Service {
     pub(crate) fn context(&self) -> &Context {
         &self.context
     }
+
+    /// The instant a schedule is armed from. What a calendar fires first hangs on it, so the database is
+    /// asked: a process that only serves the API has never heard its clock and would go by its own. The other
+    /// timings leave the arithmetic to the statement that arms them.
+    async fn arming_now(&self, kind: TimingKind) -> Result<UnixMs, StoreError> {
+        if kind == TimingKind::Cron {
+            self.context.clock.observe(self.context.store.ping().await?);
+        }
+        Ok(self.context.clock.now_ms())
+    }
 }
 
 /// Which schedule a document is written to.
@@ -234,7 +240,7 @@ enum Write {
     Update,
 }
 
-fn arming(timing: &Timing, after: UnixMs) -> Result<reveille_shared::model::timing::Arming, Problem> {
+fn arming(timing: &Timing, after: UnixMs) -> Result<Arming, Problem> {
     timing.arming(after).map_err(|error| match error {
         TimingError::Timezone(detail) => Problem::invalid_field("/timezone", "invalid_timezone", detail),
         TimingError::Schedule(detail) => Problem::invalid_field("/schedule", "invalid_schedule", detail),
@@ -242,14 +248,10 @@ fn arming(timing: &Timing, after: UnixMs) -> Result<reveille_shared::model::timi
     })
 }
 
-/// The timing of a stored definition, which was valid when it was stored.
-fn stored_timing(row: &ScheduleRow) -> Result<Timing, Problem> {
-    let definition: Definition = serde_json::from_str(&row.payload).map_err(|error| {
-        tracing::error!(schedule.id = %row.id, error = %error, "a stored document cannot be read");
-        crate::error::internal()
-    })?;
-    Timing::parse(definition.kind, &definition.schedule, &definition.timezone).map_err(|error| {
-        tracing::error!(schedule.id = %row.id, error = %error, "a stored timing cannot be read");
+/// What a stored payload says; it was valid when it was stored.
+fn stored_plan(row: &ScheduleRow) -> Result<Plan, Problem> {
+    Plan::read(&row.payload).ok_or_else(|| {
+        tracing::error!(schedule.id = %row.id, "a stored document cannot be read");
         crate::error::internal()
     })
 }

@@ -5,6 +5,7 @@ mod query;
 mod request;
 mod runs;
 mod schedules;
+mod shelter;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -14,6 +15,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use reveille_shared::runtime::Context;
 
+use self::shelter::Shelter;
 use crate::error::Problem;
 use crate::metrics::ApiMetrics;
 use crate::{Service, Settings};
@@ -27,6 +29,7 @@ struct App {
 
 pub(crate) fn router(context: Context, settings: Settings) -> Router {
     let app = App { metrics: ApiMetrics::register(&context.metrics), service: Service::new(context, &settings) };
+    let shelter = Shelter::new(settings.request_timeout);
     Router::new()
         .route("/schedules", get(schedules::list).post(schedules::register).delete(schedules::delete_matching))
         .route("/schedules/preview", post(schedules::preview))
@@ -40,6 +43,7 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         .route("/wake", get(runs::wake))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(shelter, shelter::answer))
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }

@@ -12,8 +12,8 @@ use crate::error::Problem;
 
 /// Largest body that is read, in bytes.
 const BODY_MAX: usize = 256 * 1024;
-/// How long a body may take to arrive.
-const BODY_WAIT: Duration = Duration::from_secs(30);
+/// How long a body may take to arrive: it occupies one of a limited number of turns.
+const BODY_WAIT: Duration = Duration::from_secs(10);
 
 /// The body, within its limits.
 pub(super) async fn body(request: Request) -> Result<Bytes, Problem> {

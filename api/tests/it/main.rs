@@ -1,11 +1,13 @@
 //! Tests of the API on a real SQLite store and the in-process bus, one binary.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod contract;
+mod hints;
 mod hostile;
 mod pages;
 mod reregistration;
 mod secrets;
+mod shelter;
 mod status;
 mod support;

@@ -29,6 +29,8 @@ pub(crate) const START: i64 = 1_800_000_000_000;
 pub(crate) struct Api {
     router: Router,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) faults: Faults,
     clock: TestClock,
     now: InjectedNow,
     _folder: TempDir,
@@ -42,6 +44,10 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default(), Arc::new(LocalBus::new())).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings, bus: Arc<dyn Bus>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now = InjectedNow::new(START);
         let store_settings = StoreSettings { injected_now: Some(now.clone()), ..StoreSettings::default() };
@@ -50,20 +56,18 @@ impl Api {
         store.migrate().await.unwrap();
         let clock = TestClock::new();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
-        let db_clock = DbClock::new(shared_clock.clone());
-        db_clock.observe(START);
-        let lifecycle = Lifecycle::new();
-        let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
+        let db_clock = DbClock::new(shared_clock.clone()); // knows nothing yet, as in a process that only serves the API
+        let (lifecycle, faults) = (Lifecycle::new(), Faults::none());
         let context = Context {
             store: store.clone(),
             hints: Hinter::spawn(bus.clone(), shared_clock, &lifecycle),
-            bus,
+            bus: bus.clone(),
             clock: db_clock,
             metrics: Metrics::new(),
             lifecycle,
-            faults: Faults::none(),
+            faults: faults.clone(),
         };
-        Self { router: router(context, Settings::default()), store, clock, now, _folder: folder }
+        Self { router: router(context, settings), store, bus, faults, clock, now, _folder: folder }
     }
 
     /// Time passes, for the database and for the process alike.

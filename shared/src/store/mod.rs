@@ -77,7 +77,8 @@ pub trait Store: Send + Sync + 'static {
     async fn run_claim(&self, claim: &Claim) -> Result<Claimed, StoreError>;
 
     /// The one exit of runs. Settles those whose token still holds, arms their successors, reports
-    /// the others as stale. Answers are in the order asked. Sending the same batch twice is safe.
+    /// the others as stale. Answers are in the order asked. A batch names a run once per token; sending
+    /// the same batch twice is safe.
     async fn run_settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError>;
 
     /// Prolongs leases to the database's now + `lease`; answers which are still held, in the order asked.

@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "tests fail loudly, and poll for what they wait for"
@@ -14,8 +15,13 @@ mod bus_parity;
 mod bus_redis;
 mod cron;
 mod cron_oracle;
+mod document;
 mod policy;
 mod redis_server;
+mod store_explore;
+mod store_parity;
+mod store_postgres;
+mod store_world;
 mod timing;
 mod wake_model;
 mod wake_waiter;

@@ -1,213 +1,147 @@
-//! A cursor over an object of a document: reads fields by type, remembers which are known, reports
-//! faults by JSON pointer and goes on, so that all of them are found.
+//! A cursor over the members of a JSON object that reads typed fields and notes what is wrong with them.
+//!
+//! Members stay text until they are read, so `data` is what was registered, numbers are as exact as they
+//! were written, and a member written twice has one value. A read answers `None` for a field that is
+//! absent, null or refused; the caller goes on, so that one pass notes everything.
 
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
-use super::FieldError;
+use super::scalar::{Refusal, Scalar};
+use super::{DocumentError, FieldError};
 
-/// What was found wrong so far.
+/// Unknown fields named per object; a body can hold some ten thousand, and none of them is worth that answer.
+const MAX_NAMED_UNKNOWN: usize = 32;
+
+/// What is wrong with a document and what nobody knows, in the order it was read.
 #[derive(Default)]
-pub(super) struct Report {
-    pub(super) errors: Vec<FieldError>,
-    unknown: Vec<String>,
+pub(super) struct Findings {
+    errors: RefCell<Vec<FieldError>>,
+    unknown: RefCell<Vec<UnknownField>>,
 }
 
-impl Report {
-    pub(super) fn error(&mut self, pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) {
-        self.errors.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });
-    }
-
-    /// Makes faults of the fields nobody knows.
-    pub(super) fn refuse_unknown(&mut self) {
-        for pointer in std::mem::take(&mut self.unknown) {
-            self.error(pointer, "unknown_field", "nobody knows this field");
-        }
-    }
-
-    /// A sentence for each field nobody knows.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        self.unknown.iter().map(|pointer| format!("{pointer} is not a known field and was left out")).collect()
+impl Findings {
+    pub(super) fn into_parts(self) -> (Vec<FieldError>, Vec<UnknownField>) {
+        (self.errors.into_inner(), self.unknown.into_inner())
     }
 }
 
-/// An object and where it stands.
+/// Pointer to a field nobody knows.
+pub(super) struct UnknownField(String);
+
+impl UnknownField {
+    pub(super) fn into_warning(self) -> String {
+        format!("`{}` is not a known field and was left out", self.0)
+    }
+
+    pub(super) fn into_error(self) -> FieldError {
+        FieldError { detail: "is not a known field".to_owned(), code: "unknown_field", pointer: self.0 }
+    }
+}
+
+/// The members of one object that have not been read yet.
 pub(super) struct Fields<'a> {
-    at: String,
-    map: &'a Map<String, Value>,
-    known: BTreeSet<&'static str>,
+    pointer: String,
+    members: BTreeMap<String, &'a RawValue>,
+    findings: &'a Findings,
 }
 
 impl<'a> Fields<'a> {
-    /// The document itself.
-    pub(super) fn root(value: &'a Value, report: &mut Report) -> Option<Self> {
-        Self::of(String::new(), value, report)
-    }
-
-    fn of(at: String, value: &'a Value, report: &mut Report) -> Option<Self> {
-        match value {
-            Value::Object(map) => Some(Self { at, map, known: BTreeSet::new() }),
-            other => {
-                report.error(at, "type", format!("must be an object, not {}", name_of(other)));
-                None
+    /// The members of a whole document; `None` when it is JSON but not an object, which is noted.
+    pub(super) fn of_document(body: &'a [u8], findings: &'a Findings) -> Result<Option<Self>, DocumentError> {
+        let text = std::str::from_utf8(body).map_err(|error| DocumentError::Syntax { detail: error.to_string() })?;
+        let document: &RawValue =
+            serde_json::from_str(text).map_err(|error| DocumentError::Syntax { detail: error.to_string() })?;
+        match members(document) {
+            Ok(members) => Ok(Some(Self { pointer: String::new(), members, findings })),
+            Err(refusal) => {
+                findings.errors.borrow_mut().push(refusal.at(String::new()));
+                Ok(None)
             }
         }
     }
 
-    /// Its own pointer.
-    pub(super) fn here(&self) -> &str {
-        &self.at
+    /// Reads a field that may be absent or null.
+    pub(super) fn optional<T>(&mut self, name: &str, read: impl FnOnce(Scalar<'a>) -> Result<T, Refusal>) -> Option<T> {
+        let value = self.optional_raw(name)?;
+        self.noting(name, Scalar::decode(value).and_then(read))
     }
 
-    /// The pointer of one of its fields.
-    pub(super) fn pointer(&self, name: &str) -> String {
-        format!("{}/{}", self.at, name.replace('~', "~0").replace('/', "~1"))
+    /// Reads a field that must be there.
+    pub(super) fn required<T>(&mut self, name: &str, read: impl FnOnce(Scalar<'a>) -> Result<T, Refusal>) -> Option<T> {
+        let value = self.required_raw(name)?;
+        self.noting(name, Scalar::decode(value).and_then(read))
     }
 
-    /// A field's value; null is absent.
-    pub(super) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.known.insert(name);
-        self.map.get(name).filter(|value| !value.is_null())
+    /// The members of an object that may be absent or null.
+    pub(super) fn optional_object(&mut self, name: &str) -> Option<Self> {
+        let value = self.optional_raw(name)?;
+        self.object(name, value)
     }
 
-    /// Fields the server manages: accepted back, and not read.
-    pub(super) fn ignore(&mut self, names: &[&'static str]) {
-        self.known.extend(names);
+    /// The members of an object that must be there.
+    pub(super) fn required_object(&mut self, name: &str) -> Option<Self> {
+        let value = self.required_raw(name)?;
+        self.object(name, value)
     }
 
-    /// Everything in it, for objects whose names are the caller's.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
-        self.map.iter()
+    /// The text of a field that may be absent or null.
+    pub(super) fn optional_raw(&mut self, name: &str) -> Option<&'a RawValue> {
+        self.members.remove(name).filter(|value| value.get() != "null")
     }
 
-    /// Reports what nobody asked for.
-    pub(super) fn finish(&self, report: &mut Report) {
-        let unknown = self.map.keys().filter(|name| !self.known.contains(name.as_str()));
-        report.unknown.extend(unknown.map(|name| self.pointer(name)));
+    /// Names of the members that have not been read.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.members.keys().cloned().collect()
     }
 
-    fn missing(&self, name: &str, report: &mut Report) {
-        report.error(self.pointer(name), "required", "is required");
+    /// Notes what is wrong with a field of this object.
+    pub(super) fn refuse(&self, name: &str, refusal: Refusal) {
+        self.findings.errors.borrow_mut().push(refusal.at(self.pointer_to(name)));
     }
 
-    pub(super) fn text(&mut self, name: &'static str, max: usize, report: &mut Report) -> Option<String> {
-        let value = self.get(name)?;
-        let Value::String(text) = value else {
-            report.error(self.pointer(name), "type", format!("must be a string, not {}", name_of(value)));
-            return None;
-        };
-        if text.len() > max {
-            report.error(self.pointer(name), "length", format!("is longer than {max} bytes"));
-            return None;
+    /// Notes what is wrong with this object as a whole.
+    pub(super) fn refuse_all(&self, refusal: Refusal) {
+        self.findings.errors.borrow_mut().push(refusal.at(self.pointer.clone()));
+    }
+
+    /// Keeps what was read, or notes why it was refused.
+    pub(super) fn noting<T>(&self, name: &str, read: Result<T, Refusal>) -> Option<T> {
+        read.map_err(|refusal| self.refuse(name, refusal)).ok()
+    }
+
+    /// Ends the reading: members nobody asked for and that are not `ignored` are noted as unknown.
+    pub(super) fn finish(self, ignored: &[&str]) {
+        let unknown = self.members.keys().filter(|name| !ignored.contains(&name.as_str()));
+        let pointers = unknown.take(MAX_NAMED_UNKNOWN).map(|name| UnknownField(self.pointer_to(name)));
+        self.findings.unknown.borrow_mut().extend(pointers);
+    }
+
+    fn required_raw(&mut self, name: &str) -> Option<&'a RawValue> {
+        let value = self.optional_raw(name);
+        if value.is_none() {
+            self.refuse(name, Refusal::required());
         }
-        if text.contains('\0') {
-            report.error(self.pointer(name), "format", "cannot contain the NUL character");
-            return None;
-        }
-        Some(text.clone())
+        value
     }
 
-    pub(super) fn required_text(&mut self, name: &'static str, max: usize, report: &mut Report) -> Option<String> {
-        if self.get(name).is_none() {
-            self.missing(name, report);
-            return None;
-        }
-        self.text(name, max, report)
+    fn object(&self, name: &str, value: &'a RawValue) -> Option<Self> {
+        let members = self.noting(name, members(value))?;
+        Some(Self { pointer: self.pointer_to(name), members, findings: self.findings })
     }
 
-    pub(super) fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)], report: &mut Report) -> Option<T> {
-        let value = self.get(name)?;
-        let meaning = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
-        if meaning.is_none() {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            report.error(self.pointer(name), "format", format!("must be one of {}", known.join(", ")));
-        }
-        meaning.map(|(_, meaning)| *meaning)
-    }
-
-    pub(super) fn required_word<T: Copy>(
-        &mut self,
-        name: &'static str,
-        words: &[(&str, T)],
-        report: &mut Report,
-    ) -> Option<T> {
-        if self.get(name).is_none() {
-            self.missing(name, report);
-        }
-        self.word(name, words, report)
-    }
-
-    pub(super) fn flag(&mut self, name: &'static str, report: &mut Report) -> Option<bool> {
-        let value = self.get(name)?;
-        if value.as_bool().is_none() {
-            report.error(self.pointer(name), "type", format!("must be true or false, not {}", name_of(value)));
-        }
-        value.as_bool()
-    }
-
-    /// A whole number; `60.0` is one.
-    pub(super) fn integer(
-        &mut self,
-        name: &'static str,
-        range: RangeInclusive<i64>,
-        report: &mut Report,
-    ) -> Option<i64> {
-        let value = self.get(name)?;
-        let Value::Number(number) = value else {
-            report.error(self.pointer(name), "type", format!("must be a whole number, not {}", name_of(value)));
-            return None;
-        };
-        let whole = number.as_i64().or_else(|| {
-            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15)?;
-            Some(float as i64)
-        });
-        match whole {
-            Some(whole) if range.contains(&whole) => Some(whole),
-            _ => {
-                let (least, most) = range.into_inner();
-                report.error(self.pointer(name), "range", format!("must be a whole number from {least} to {most}"));
-                None
-            }
-        }
-    }
-
-    pub(super) fn number(
-        &mut self,
-        name: &'static str,
-        range: RangeInclusive<f64>,
-        report: &mut Report,
-    ) -> Option<f64> {
-        let value = self.get(name)?;
-        let number = value.as_f64().filter(|number| range.contains(number));
-        if number.is_none() {
-            let (least, most) = range.into_inner();
-            report.error(self.pointer(name), "range", format!("must be a number from {least} to {most}"));
-        }
-        number
-    }
-
-    pub(super) fn object(&mut self, name: &'static str, report: &mut Report) -> Option<Self> {
-        let value = self.get(name)?;
-        Self::of(self.pointer(name), value, report)
-    }
-
-    pub(super) fn required_object(&mut self, name: &'static str, report: &mut Report) -> Option<Self> {
-        if self.get(name).is_none() {
-            self.missing(name, report);
-        }
-        self.object(name, report)
+    fn pointer_to(&self, name: &str) -> String {
+        format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"))
     }
 }
 
-fn name_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+/// Of a member written twice the last value counts: a map overwrites.
+fn members(value: &RawValue) -> Result<BTreeMap<String, &RawValue>, Refusal> {
+    if !value.get().starts_with('{') {
+        return Err(Refusal::kind("an object"));
     }
+    // The text is known to be JSON: what is left to fail is a name with half a surrogate pair.
+    serde_json::from_str(value.get()).map_err(|_| Refusal::format("has a member name that is not valid Unicode"))
 }

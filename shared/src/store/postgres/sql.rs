@@ -281,7 +281,7 @@ input AS MATERIALIZED (
          AS i (run_id, token, exit, state, wait_ms, outcome, http_status, detail, next_at, next_after, coalesced, skipped,
                next_id, attempt, started_at, ended_at, worker, ord)),
 held AS MATERIALIZED (
-  SELECT r.id, r.schedule_id, r.revision, r.series, r.nominal_at, r.armed, r.queue, r.priority
+  SELECT r.id, r.schedule_id, r.revision, r.series, r.nominal_at, r.armed, r.queue, r.priority, i.ord
     FROM runs r JOIN input i ON r.id = i.run_id
    WHERE r.state = 1 AND r.lease_token = i.token
    ORDER BY r.id FOR UPDATE OF r),
@@ -294,7 +294,7 @@ decided AS MATERIALIZED (
          CASE WHEN i.exit = 0 OR d.live AND i.exit = 1 THEN i.outcome WHEN d.live THEN NULL ELSE 'replaced' END AS to_outcome,
          i.exit, i.token, i.wait_ms, i.http_status, i.detail, i.outcome, i.next_at, i.next_after, i.coalesced, i.skipped,
          i.next_id, i.attempt, i.started_at, i.ended_at, i.worker, i.ord
-    FROM held h JOIN input i ON i.run_id = h.id LEFT JOIN owner o ON o.id = h.schedule_id CROSS JOIN clock c
+    FROM held h JOIN input i ON i.ord = h.ord LEFT JOIN owner o ON o.id = h.schedule_id CROSS JOIN clock c
    CROSS JOIN LATERAL (SELECT coalesce(o.state = 0 AND o.revision = h.revision, false)
                            OR coalesce(NOT h.armed AND o.state = 2 AND o.revision = h.revision, false) AS live) d),
 settled AS (

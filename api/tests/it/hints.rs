@@ -1,0 +1,82 @@
+//! Commit, then hint: whatever may have been committed is hinted, and nothing else.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use reveille_shared::runtime::fault::FaultAction;
+use reveille_testkit::eventually;
+use serde_json::json;
+
+use crate::support::{Api, START, document};
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn next_ms(api: &Api) -> Option<i64> {
+    api.get("/wake").await.json["next_ms"].as_i64()
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_after_the_commit_does_not_cost_the_hint() {
+    let api = Api::start().await;
+    api.faults.arm("api.committed", FaultAction::Hang);
+    let stored = || async { api.get("/schedules").await.status == StatusCode::OK };
+    let document = document("1", "cron", "30 * * * * *");
+    tokio::select! {
+        answer = api.post("/schedules", &document) => panic!("answered {}", answer.status),
+        () = eventually(SOON, "it is committed", stored) => {}
+    }
+    eventually(SOON, "it is hinted", || async { next_ms(&api).await == Some(START + 30_000) }).await;
+}
+
+#[tokio::test]
+async fn a_commit_in_doubt_is_hinted() {
+    let api = Api::start().await;
+    api.store.close().await;
+    let answer = api.post("/schedules", &document("1", "delay", "50")).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.json["code"], "database_unavailable");
+    assert!(answer.headers.contains_key("retry-after"));
+    eventually(SOON, "it is hinted", || async { next_ms(&api).await.is_some() }).await;
+}
+
+#[tokio::test]
+async fn what_was_not_written_is_not_hinted() {
+    let api = Api::start().await;
+    let nobody = format!("/schedules/{}/update", uuid::Uuid::now_v7());
+    assert_eq!(api.post(&nobody, &document("1", "date", "2020-01-01T00:00:00")).await.status, StatusCode::NOT_FOUND);
+    api.register(&document("2", "cron", "30 * * * * *")).await;
+    // An instant that was hinted before would be the earlier one and stay.
+    eventually(SOON, "the next is known", || async { next_ms(&api).await.is_some() }).await;
+    assert_eq!(next_ms(&api).await, Some(START + 30_000));
+}
+
+/// A monitor finds nothing scheduled: what is known next was hinted after that.
+async fn forget(api: &Api) {
+    let marked = api.bus.mark("monitor", 1).await.unwrap();
+    assert!(api.bus.set("monitor", marked.nonce, None).await.unwrap().is_some());
+    assert_eq!(next_ms(api).await, None);
+}
+
+#[tokio::test]
+async fn registering_again_triggering_and_resuming_hint() {
+    let api = Api::start().await;
+    let cron = document("1", "cron", "30 * * * * *");
+    let id = api.register(&cron).await;
+    let hinted = async |at| eventually(SOON, "it is hinted", || async { next_ms(&api).await == Some(at) }).await;
+    let act = async |action: &str| api.post(&format!("/schedules/{id}/{action}"), &json!({})).await.status;
+    hinted(START + 30_000).await;
+
+    forget(&api).await;
+    api.register(&cron).await;
+    hinted(START + 30_000).await; // unchanged, and all the same: the hint before may have been lost
+
+    forget(&api).await;
+    assert_eq!(act("trigger").await, StatusCode::OK);
+    hinted(START).await;
+
+    assert_eq!(act("pause").await, StatusCode::OK);
+    api.pass(Duration::from_secs(60));
+    forget(&api).await;
+    assert_eq!(act("resume").await, StatusCode::OK);
+    hinted(START + 90_000).await;
+}

@@ -1,0 +1,207 @@
+//! What only PostgreSQL has to show: concurrent claimers, storms on the same schedules, statements whose
+//! cost does not grow with the table, two starters that migrate at once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reveille_shared::model::run::{Exit, Outcome, OutcomeCode, RunState, Settlement, Successor};
+use reveille_shared::model::schedule::{ClientKey, ScheduleState};
+use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
+use reveille_shared::store::postgres::sql;
+use reveille_shared::store::{
+    Claim, Page, Registration, ScheduleFilter, Selection, SettleResult, Store, StoreError, StoreSettings, open,
+};
+use reveille_testkit::Postgres;
+use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+async fn store(url: &str) -> Arc<dyn Store> {
+    let store = open(url, StoreSettings::default()).await.unwrap();
+    store.migrate().await.unwrap();
+    store
+}
+
+fn due_now(key: usize, version: usize) -> Registration {
+    Registration {
+        id: Uuid::now_v7(),
+        client: ClientKey { key: key.to_string(), ..ClientKey::default() },
+        name: String::new(),
+        payload: "{}".to_owned(),
+        fingerprint: version.to_string(),
+        queue: "default".to_owned(),
+        priority: 0,
+        arming: Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Keep },
+        run_id: Uuid::now_v7(),
+    }
+}
+
+fn claim(owner: &str, limit: i32, lease: Duration) -> Claim {
+    Claim { limit, owner: owner.to_owned(), lease, queues: vec!["default".to_owned()] }
+}
+
+fn succeeded(run_id: Uuid, lease_token: i64, successor: Option<Successor>) -> Settlement {
+    let outcome = Outcome::new(OutcomeCode::Ok, "");
+    let exit = Exit::Finish { state: RunState::Succeeded, outcome, successor, coalesced: 0, skipped: 0 };
+    Settlement { run_id, lease_token, exit, attempt: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_starters_migrate_an_empty_database_at_once() {
+    let url = Postgres::shared().await.fresh_database().await;
+    let stores =
+        [open(&url, StoreSettings::default()).await.unwrap(), open(&url, StoreSettings::default()).await.unwrap()];
+    let (first, second) = tokio::join!(stores[0].migrate(), stores[1].migrate());
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(stores[0].epoch_next().await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_claimers_share_what_is_due_and_every_run_is_settled_once() {
+    const RUNS: usize = 3_000;
+    let store = store(&Postgres::shared().await.fresh_database().await).await;
+    for chunk in (0..RUNS).collect::<Vec<_>>().chunks(500) {
+        let batch: Vec<Registration> = chunk.iter().map(|key| due_now(*key, 0)).collect();
+        store.schedule_upsert(&batch).await.unwrap();
+    }
+    let mut claimers = JoinSet::new();
+    for claimer in 0..4 {
+        let store = store.clone();
+        claimers.spawn(async move {
+            let (mut tokens, mut settled) = (Vec::new(), Vec::new());
+            loop {
+                // Short leases: some expire while others are still settling, which is the point.
+                let lease = Duration::from_millis(if claimer == 0 { 1 } else { 30_000 });
+                let claimed = store.run_claim(&claim(&claimer.to_string(), 50, lease)).await.unwrap();
+                if claimed.runs.is_empty() {
+                    return (tokens, settled);
+                }
+                tokens.extend(claimed.runs.iter().map(|run| (run.id, run.lease_token)));
+                let batch: Vec<Settlement> =
+                    claimed.runs.iter().map(|run| succeeded(run.id, run.lease_token, None)).collect();
+                let answer = store.run_settle(&batch).await.unwrap();
+                let done =
+                    batch.iter().zip(answer.results).filter(|(_, result)| matches!(result, SettleResult::Done(_)));
+                settled.extend(done.map(|(settlement, _)| settlement.run_id));
+            }
+        });
+    }
+    let (mut tokens, mut settled) = (HashSet::new(), HashMap::<Uuid, usize>::new());
+    while let Some(answer) = claimers.join_next().await {
+        let (taken, done) = answer.unwrap();
+        for pair in taken {
+            assert!(tokens.insert(pair), "one run claimed twice under one token");
+        }
+        for id in done {
+            *settled.entry(id).or_default() += 1;
+        }
+    }
+    assert_eq!(settled.len(), RUNS, "every run is settled");
+    assert!(settled.values().all(|times| *times == 1), "and once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storms_on_the_same_schedules_leave_each_with_one_armed_run() {
+    const SCHEDULES: usize = 3;
+    const ROUNDS: usize = 60;
+    let store = store(&Postgres::shared().await.fresh_database().await).await;
+    let mut storm = JoinSet::new();
+    for caller in 0..6 {
+        let store = store.clone();
+        storm.spawn(async move {
+            for round in 0..ROUNDS {
+                let schedule = (caller + round) % SCHEDULES;
+                let upserted = store.schedule_upsert(&[due_now(schedule, caller * ROUNDS + round)]).await.unwrap();
+                let id = upserted.schedules[0].id;
+                let outcome = match caller {
+                    0 if round % 5 == 0 => store.schedule_delete(&Selection::Id(id)).await.map(|_| ()),
+                    1 if round % 3 == 0 => store.schedule_pause(id).await,
+                    1 | 2 => store.schedule_resume(id, &due_now(0, 0).arming).await.map(|_| ()),
+                    3 => store.schedule_trigger(id).await.map(|_| ()),
+                    _ => Ok(()),
+                };
+                // Somebody else may have deleted, paused or finished it in between.
+                assert!(
+                    matches!(outcome, Ok(()) | Err(StoreError::NotFound | StoreError::WrongState(_))),
+                    "{caller} {round}: {outcome:?}"
+                );
+            }
+        });
+    }
+    for worker in 0..2 {
+        let store = store.clone();
+        storm.spawn(async move {
+            for _ in 0..ROUNDS {
+                let claimed = store.run_claim(&claim(&worker.to_string(), 4, Duration::from_secs(30))).await.unwrap();
+                let batch: Vec<Settlement> = claimed
+                    .runs
+                    .iter()
+                    .map(|run| succeeded(run.id, run.lease_token, run.armed.then_some(Successor::AfterMs(0))))
+                    .collect();
+                store.run_settle(&batch).await.unwrap();
+            }
+        });
+    }
+    while let Some(outcome) = storm.join_next().await {
+        outcome.unwrap();
+    }
+    assert_eq!(store.schedule_dry().await.unwrap(), Vec::<Uuid>::new());
+    let filter =
+        ScheduleFilter { client: ClientKey::default(), states: vec![ScheduleState::Active, ScheduleState::Paused] };
+    for schedule in store.schedule_list(&filter, &Page { after: None, limit: 100 }).await.unwrap() {
+        let runs = store.run_list(schedule.id, None, 10_000).await.unwrap();
+        let armed = runs.iter().filter(|run| run.armed && run.state == RunState::Pending).count();
+        assert_eq!(armed, usize::from(schedule.state == ScheduleState::Active), "{schedule:?}");
+    }
+}
+
+/// Shared buffers a statement touches, whether they were cached or not: exact, whatever the machine does.
+async fn buffers(connection: &mut PgConnection, statement: &'static str, name: &str, types: &str, values: &str) -> i64 {
+    let prepare = format!("PREPARE {name} ({types}) AS {statement}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name} ({values})");
+    sqlx::raw_sql("BEGIN").execute(&mut *connection).await.unwrap();
+    let plan: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_one(&mut *connection).await.unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DEALLOCATE {name}"))).execute(&mut *connection).await.unwrap();
+    let root = &plan[0]["Plan"];
+    root["Shared Hit Blocks"].as_i64().unwrap() + root["Shared Read Blocks"].as_i64().unwrap()
+}
+
+/// Buffers of a claim of 100 out of 200 due runs over five priorities, and of a next wake.
+async fn costs(future: i64) -> (i64, i64) {
+    let url = Postgres::shared().await.fresh_database().await;
+    store(&url).await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let fill = format!(
+        "INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
+         SELECT gen_random_uuid(), gen_random_uuid(), 1, 0, n.at, n.at, true, 'default', n.number % 5, 0
+           FROM (SELECT number, CASE WHEN number < 200 THEN 1000 + number ELSE 4000000000000 + number * 1000 END AS at
+                   FROM generate_series(0, {future} + 199) AS number) n;
+         VACUUM ANALYZE runs;"
+    );
+    for statement in fill.split_inclusive(';') {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
+    }
+    let claim_values = "1800000000000, 100, 'explain', 30000, ARRAY['default']";
+    let claim =
+        buffers(&mut connection, sql::RUN_CLAIM, "c", "bigint, bigint, text, bigint, text[]", claim_values).await;
+    let wake = buffers(&mut connection, sql::WAKE_READ, "w", "bigint", "2000").await;
+    (claim, wake)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claim_and_next_wake_cost_the_same_among_few_and_among_many_future_runs() {
+    let (small_claim, small_wake) = costs(1_000).await;
+    let (large_claim, large_wake) = costs(200_000).await;
+    println!(
+        "buffers of a claim of 100: {small_claim} and {large_claim}; of a next wake: {small_wake} and {large_wake}"
+    );
+    // Not equal: an index over 200 times the rows is one level deeper, and each claimed row goes into three.
+    assert!(large_claim <= small_claim * 2, "claim: {small_claim} buffers became {large_claim}");
+    assert!(large_claim <= 100 * 40, "{large_claim} buffers for 100 runs");
+    assert!(large_wake <= small_wake + 8, "next wake: {small_wake} buffers became {large_wake}");
+}
