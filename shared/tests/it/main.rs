@@ -18,6 +18,7 @@ mod cron_oracle;
 mod document;
 mod policy;
 mod redis_server;
+mod store_conformance;
 mod store_explore;
 mod store_parity;
 mod store_postgres;

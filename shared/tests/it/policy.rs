@@ -91,7 +91,6 @@ mod verdicts {
         let crashed = |crashes| ClaimedRun { crashes, attempt: crashes + 1, reclaimed: true, ..run() };
         check(&crashed(2), Some(&hourly), NOMINAL, None);
         check(&crashed(3), Some(&hourly), NOMINAL, Some((RunState::Dead, OutcomeCode::Crashed)));
-        check(&crashed(3), None, NOMINAL, Some((RunState::Dead, OutcomeCode::Crashed)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use reveille_shared::runtime::fault::FaultAction;
 use reveille_shared::store::Store;
-use reveille_testkit::{Answer, eventually};
+use reveille_testkit::{Answer, eventually, eventually_some};
 use reveille_worker::Settings;
 use serde_json::json;
 
@@ -42,15 +42,19 @@ async fn outcomes_wait_for_a_store_that_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_cannot_be_read_ends_its_run_and_nothing_else() {
+async fn a_document_that_cannot_be_read_postpones_its_run_and_nothing_else() {
     let fixture = Fixture::new().await;
     let worker = fixture.worker(settings());
     for payload in ["", "{", "[]", r#"{"name":"x"}"#] {
         let mut broken = registration(&fixture.document("now", "", "/broken", json!({})).to_string(), 0);
         broken.payload = payload.to_owned();
         let id = fixture.store_and_hint(&[broken]).await[0];
-        let (run, _) = fixture.run_in(id, RunState::Dead).await;
-        assert_eq!((run.outcome, run.attempt), (Some(OutcomeCode::Refused), 1), "{payload}");
+        let run = eventually_some(LONG, "the run is postponed", || async {
+            fixture.runs(id).await.into_iter().find(|run| run.outcome == Some(OutcomeCode::Refused))
+        })
+        .await;
+        assert_eq!((run.state, run.attempt), (RunState::Pending, 1), "{payload}");
+        assert!(run.due_at >= run.nominal_at + 60_000, "not a hot loop: {run:?}");
     }
     let id = fixture.register_now("/sound", json!({})).await;
     fixture.run_in(id, RunState::Succeeded).await;

@@ -347,8 +347,8 @@ renewed AS (
   UPDATE runs r SET lease_until = c.now + $4
     FROM input i CROSS JOIN clock c
    WHERE r.id = i.run_id AND r.lease_token = i.token AND r.state = 1
-  RETURNING r.id)
-SELECT n.id IS NOT NULL FROM input i LEFT JOIN renewed n ON n.id = i.run_id ORDER BY i.ord"
+  RETURNING i.ord)
+SELECT n.ord IS NOT NULL FROM input i LEFT JOIN renewed n ON n.ord = i.ord ORDER BY i.ord"
 );
 
 /// All the monitor needs to know.
