@@ -1,12 +1,23 @@
 //! A cursor over an object of a document: reads fields by type, remembers which are known, reports
 //! faults by JSON pointer and goes on, so that all of them are found.
+//!
+//! Works on the text and not on a tree of values, so that what a field cannot hold (a number beyond doubles,
+//! half a surrogate pair) is that field's fault, and is nobody's fault inside `data`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
-use super::FieldError;
+use super::{DocumentError, FieldError};
+
+/// Deepest nesting of arrays and objects, the document included.
+const DEPTH_MAX: usize = 32;
+/// Faults and warnings that are reported: nobody mends more at a time, and an answer stays smaller than what
+/// was asked.
+const REPORTED_MAX: usize = 64;
+/// Up to here every whole number is exact in a double.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
 
 /// What was found wrong so far.
 #[derive(Default)]
@@ -17,7 +28,9 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn error(&mut self, pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) {
-        self.errors.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });
+        if self.errors.len() < REPORTED_MAX {
+            self.errors.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });
+        }
     }
 
     /// Makes faults of the fields nobody knows.
@@ -29,28 +42,40 @@ impl Report {
 
     /// A sentence for each field nobody knows.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.unknown.iter().map(|pointer| format!("{pointer} is not a known field and was left out")).collect()
+        let named = self.unknown.iter().take(REPORTED_MAX);
+        named.map(|pointer| format!("{pointer} is not a known field and was left out")).collect()
     }
 }
 
 /// An object and where it stands.
 pub(super) struct Fields<'a> {
     at: String,
-    map: &'a Map<String, Value>,
+    map: BTreeMap<String, &'a RawValue>,
     known: BTreeSet<&'static str>,
 }
 
 impl<'a> Fields<'a> {
-    /// The document itself.
-    pub(super) fn root(value: &'a Value, report: &mut Report) -> Option<Self> {
-        Self::of(String::new(), value, report)
+    /// The object a body consists of; `None` with a fault reported when it is other JSON.
+    pub(super) fn document(body: &'a [u8], report: &mut Report) -> Result<Option<Self>, DocumentError> {
+        let syntax = |error: serde_json::Error| DocumentError::Syntax { detail: error.to_string() };
+        let raw: &RawValue = serde_json::from_slice(body).map_err(syntax)?;
+        if nesting(raw.get()) > DEPTH_MAX {
+            report.error("", "depth", format!("is nested deeper than {DEPTH_MAX} levels"));
+            return Ok(None);
+        }
+        Ok(Self::of(String::new(), raw, report))
     }
 
-    fn of(at: String, value: &'a Value, report: &mut Report) -> Option<Self> {
-        match value {
-            Value::Object(map) => Some(Self { at, map, known: BTreeSet::new() }),
-            other => {
-                report.error(at, "type", format!("must be an object, not {}", name_of(other)));
+    fn of(at: String, raw: &'a RawValue, report: &mut Report) -> Option<Self> {
+        if !raw.get().starts_with('{') {
+            report.error(at, "type", format!("must be an object, not {}", name_of(raw)));
+            return None;
+        }
+        // Of a repeated name the last value counts. What can still be wrong is a name that is no Unicode.
+        match serde_json::from_str(raw.get()) {
+            Ok(map) => Some(Self { at, map, known: BTreeSet::new() }),
+            Err(_) => {
+                report.error(at, "format", "the name of a field is not valid Unicode");
                 None
             }
         }
@@ -66,10 +91,10 @@ impl<'a> Fields<'a> {
         format!("{}/{}", self.at, name.replace('~', "~0").replace('/', "~1"))
     }
 
-    /// A field's value; null is absent.
-    pub(super) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
+    /// A field's JSON; null is absent.
+    pub(super) fn get(&mut self, name: &'static str) -> Option<&'a RawValue> {
         self.known.insert(name);
-        self.map.get(name).filter(|value| !value.is_null())
+        self.map.get(name).copied().filter(|raw| raw.get() != "null")
     }
 
     /// Fields the server manages: accepted back, and not read.
@@ -78,8 +103,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Everything in it, for objects whose names are the caller's.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
-        self.map.iter()
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&String, &'a RawValue)> {
+        self.map.iter().map(|(name, raw)| (name, *raw))
     }
 
     /// Reports what nobody asked for.
@@ -93,9 +118,13 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn text(&mut self, name: &'static str, max: usize, report: &mut Report) -> Option<String> {
-        let value = self.get(name)?;
-        let Value::String(text) = value else {
-            report.error(self.pointer(name), "type", format!("must be a string, not {}", name_of(value)));
+        let raw = self.get(name)?;
+        if !is_text(raw) {
+            report.error(self.pointer(name), "type", format!("must be a string, not {}", name_of(raw)));
+            return None;
+        }
+        let Some(text) = text_of(raw) else {
+            report.error(self.pointer(name), "format", "is not valid Unicode");
             return None;
         };
         if text.len() > max {
@@ -106,7 +135,7 @@ impl<'a> Fields<'a> {
             report.error(self.pointer(name), "format", "cannot contain the NUL character");
             return None;
         }
-        Some(text.clone())
+        Some(text)
     }
 
     pub(super) fn required_text(&mut self, name: &'static str, max: usize, report: &mut Report) -> Option<String> {
@@ -118,8 +147,8 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)], report: &mut Report) -> Option<T> {
-        let value = self.get(name)?;
-        let meaning = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
+        let text = text_of(self.get(name)?);
+        let meaning = text.and_then(|text| words.iter().find(|(word, _)| *word == text));
         if meaning.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             report.error(self.pointer(name), "format", format!("must be one of {}", known.join(", ")));
@@ -140,11 +169,15 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn flag(&mut self, name: &'static str, report: &mut Report) -> Option<bool> {
-        let value = self.get(name)?;
-        if value.as_bool().is_none() {
-            report.error(self.pointer(name), "type", format!("must be true or false, not {}", name_of(value)));
+        let raw = self.get(name)?;
+        match raw.get() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => {
+                report.error(self.pointer(name), "type", format!("must be true or false, not {}", name_of(raw)));
+                None
+            }
         }
-        value.as_bool()
     }
 
     /// A whole number; `60.0` is one.
@@ -154,16 +187,12 @@ impl<'a> Fields<'a> {
         range: RangeInclusive<i64>,
         report: &mut Report,
     ) -> Option<i64> {
-        let value = self.get(name)?;
-        let Value::Number(number) = value else {
-            report.error(self.pointer(name), "type", format!("must be a whole number, not {}", name_of(value)));
+        let raw = self.get(name)?;
+        if !is_number(raw) {
+            report.error(self.pointer(name), "type", format!("must be a whole number, not {}", name_of(raw)));
             return None;
-        };
-        let whole = number.as_i64().or_else(|| {
-            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15)?;
-            Some(float as i64)
-        });
-        match whole {
+        }
+        match whole_number(raw) {
             Some(whole) if range.contains(&whole) => Some(whole),
             _ => {
                 let (least, most) = range.into_inner();
@@ -179,8 +208,8 @@ impl<'a> Fields<'a> {
         range: RangeInclusive<f64>,
         report: &mut Report,
     ) -> Option<f64> {
-        let value = self.get(name)?;
-        let number = value.as_f64().filter(|number| range.contains(number));
+        let raw = self.get(name)?;
+        let number = raw.get().parse().ok().filter(|number| range.contains(number));
         if number.is_none() {
             let (least, most) = range.into_inner();
             report.error(self.pointer(name), "range", format!("must be a number from {least} to {most}"));
@@ -189,8 +218,8 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn object(&mut self, name: &'static str, report: &mut Report) -> Option<Self> {
-        let value = self.get(name)?;
-        Self::of(self.pointer(name), value, report)
+        let raw = self.get(name)?;
+        Self::of(self.pointer(name), raw, report)
     }
 
     pub(super) fn required_object(&mut self, name: &'static str, report: &mut Report) -> Option<Self> {
@@ -201,13 +230,56 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn name_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+pub(super) fn is_text(raw: &RawValue) -> bool {
+    raw.get().starts_with('"')
+}
+
+pub(super) fn is_number(raw: &RawValue) -> bool {
+    raw.get().starts_with(|first: char| first == '-' || first.is_ascii_digit())
+}
+
+/// `None` for what is no string, and for one that is no Unicode.
+pub(super) fn text_of(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// The value of a number without a fraction, also where it is written with one: `60.0`.
+pub(super) fn whole_number(raw: &RawValue) -> Option<i64> {
+    if let Ok(number) = raw.get().parse() {
+        return Some(number);
     }
+    let number: f64 = raw.get().parse().ok()?;
+    let is_whole = number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+    is_whole.then_some(number as i64) // a whole number within ±2^53 is an i64
+}
+
+fn name_of(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// How deep arrays and objects are nested in a text that is known to be JSON.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0_usize);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    deepest
 }

@@ -27,17 +27,10 @@ pub fn fingerprint(definition: &Definition) -> String {
 fn write_canonical(json: &str, out: &mut String) {
     let json = json.trim();
     match json.as_bytes().first() {
-        Some(b'{') => {
-            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
-            out.push('{');
-            for (name, value) in fields {
-                write_text(&name, out);
-                out.push(':');
-                write_canonical(value.get(), out);
-                out.push(',');
-            }
-            out.push('}');
-        }
+        Some(b'{') => match serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
+            Ok(fields) => write_object(&fields, out),
+            Err(_) => out.push_str(json), // a name that is no Unicode
+        },
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
             out.push('[');
@@ -49,10 +42,21 @@ fn write_canonical(json: &str, out: &mut String) {
         }
         Some(b'"') => match serde_json::from_str::<String>(json) {
             Ok(text) => write_text(&text, out),
-            Err(_) => out.push_str(json),
+            Err(_) => out.push_str(json), // a text that is no Unicode
         },
         _ => out.push_str(json),
     }
+}
+
+fn write_object(fields: &BTreeMap<String, &RawValue>, out: &mut String) {
+    out.push('{');
+    for (name, value) in fields {
+        write_text(name, out);
+        out.push(':');
+        write_canonical(value.get(), out);
+        out.push(',');
+    }
+    out.push('}');
 }
 
 fn write_text(text: &str, out: &mut String) {

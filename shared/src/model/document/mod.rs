@@ -12,10 +12,11 @@ pub use self::fingerprint::fingerprint;
 pub use self::preview::{PreviewRequest, parse_preview};
 pub use self::task::{SECRET_MASK, is_secret_header};
 
-use self::fields::{Fields, Report};
+use self::fields::{Fields, Report, is_number, whole_number};
 use super::schedule::{ClientKey, DEFAULT_QUEUE, Definition};
 use super::task::TaskKind;
 use super::timing::{Timing, TimingError, TimingKind};
+use super::zone::Zone;
 
 /// Longest client field in bytes: the five are one key of an index.
 const CLIENT_FIELD_MAX: usize = 255;
@@ -74,9 +75,8 @@ pub enum DocumentError {
 /// # Errors
 /// [`DocumentError`], with every fault there is.
 pub fn parse(body: &[u8], defaults: &Defaults, strict: bool) -> Result<Parsed, DocumentError> {
-    let value = json(body)?;
     let mut report = Report::default();
-    let outcome = read(&value, body, defaults, &mut report);
+    let outcome = Fields::document(body, &mut report)?.and_then(|fields| read(fields, defaults, &mut report));
     if strict {
         report.refuse_unknown();
     }
@@ -88,29 +88,18 @@ pub fn parse(body: &[u8], defaults: &Defaults, strict: bool) -> Result<Parsed, D
     }
 }
 
-fn json(body: &[u8]) -> Result<serde_json::Value, DocumentError> {
-    serde_json::from_slice(body).map_err(|error| DocumentError::Syntax { detail: error.to_string() })
-}
-
-fn read(
-    value: &serde_json::Value,
-    body: &[u8],
-    defaults: &Defaults,
-    report: &mut Report,
-) -> Option<(Definition, Timing)> {
-    let mut fields = Fields::root(value, report)?;
+fn read(mut fields: Fields<'_>, defaults: &Defaults, report: &mut Report) -> Option<(Definition, Timing)> {
     fields.ignore(&["id", "state", "revision", "created_at", "updated_at", "warnings"]);
     let name = fields.text("name", NAME_MAX, report).unwrap_or_default();
     let client = read_client(&mut fields, report);
     let kind = fields.required_word("type", &KINDS, report);
     let schedule = read_schedule(&mut fields, kind, report);
-    let timezone = fields.text("timezone", TIMEZONE_MAX, report).filter(|zone| !zone.is_empty());
-    let timezone = timezone.unwrap_or_else(|| defaults.timezone.clone());
+    let timezone = read_timezone(&mut fields, defaults, report);
     let priority = fields.integer("priority", -100..=100, report).unwrap_or(0);
     let queue = read_queue(&mut fields, report);
-    let task = task::read(&mut fields, body, defaults, report);
+    let task = task::read(&mut fields, defaults, report);
     fields.finish(report);
-    let timing = read_timing(kind?, schedule.as_deref()?, &timezone, report);
+    let timing = read_timing(kind, schedule.as_deref(), &timezone, report);
     let definition = Definition {
         name,
         client: client?,
@@ -146,16 +135,20 @@ fn read_client(fields: &mut Fields<'_>, report: &mut Report) -> Option<ClientKey
     Some(key)
 }
 
-/// A string, or an integer as the reference service takes it. `now` needs none.
+/// A string, or a number as published clients send it. `now` needs none.
 fn read_schedule(fields: &mut Fields<'_>, kind: Option<TimingKind>, report: &mut Report) -> Option<String> {
     match fields.get("schedule") {
         None if kind == Some(TimingKind::Now) => Some(String::new()),
-        Some(serde_json::Value::Number(number)) => match number.as_f64().filter(|value| value.fract() == 0.0) {
-            Some(value) if number.is_f64() && value.abs() < 1e15 => Some(format!("{value:.0}")),
-            _ => Some(number.to_string()),
-        },
+        Some(raw) if is_number(raw) => {
+            Some(whole_number(raw).map_or_else(|| raw.get().to_owned(), |whole| whole.to_string()))
+        }
         _ => fields.required_text("schedule", SCHEDULE_MAX, report),
     }
+}
+
+fn read_timezone(fields: &mut Fields<'_>, defaults: &Defaults, report: &mut Report) -> String {
+    let timezone = fields.text("timezone", TIMEZONE_MAX, report).filter(|zone| !zone.is_empty());
+    timezone.unwrap_or_else(|| defaults.timezone.clone())
 }
 
 fn read_queue(fields: &mut Fields<'_>, report: &mut Report) -> String {
@@ -167,17 +160,24 @@ fn read_queue(fields: &mut Fields<'_>, report: &mut Report) -> String {
     queue
 }
 
-fn read_timing(kind: TimingKind, schedule: &str, timezone: &str, report: &mut Report) -> Option<Timing> {
-    match Timing::parse(kind, schedule, timezone) {
-        Ok(timing) => Some(timing),
-        Err(error) => {
-            let (pointer, code) = match error {
-                TimingError::Schedule(_) => ("/schedule", "invalid_schedule"),
-                TimingError::Timezone(_) => ("/timezone", "invalid_timezone"),
-                TimingError::NeverFires => ("/schedule", "never_fires"),
-            };
-            report.error(pointer, code, error.to_string());
-            None
-        }
-    }
+/// The timing, `None` where a part is missing or at fault. The zone and the schedule may both be.
+fn read_timing(
+    kind: Option<TimingKind>,
+    schedule: Option<&str>,
+    timezone: &str,
+    report: &mut Report,
+) -> Option<Timing> {
+    let zone = Zone::parse(timezone).map_err(|error| timing_error(error, report));
+    let timezone = if zone.is_ok() { timezone } else { "UTC" };
+    let timing = Timing::parse(kind?, schedule?, timezone).map_err(|error| timing_error(error, report));
+    timing.ok().filter(|_| zone.is_ok())
+}
+
+fn timing_error(error: TimingError, report: &mut Report) {
+    let (pointer, code) = match error {
+        TimingError::Schedule(_) => ("/schedule", "invalid_schedule"),
+        TimingError::Timezone(_) => ("/timezone", "invalid_timezone"),
+        TimingError::NeverFires => ("/schedule", "never_fires"),
+    };
+    report.error(pointer, code, error.to_string());
 }

@@ -1,10 +1,9 @@
 //! The request for a preview of a timing that is not registered.
 
 use chrono::DateTime;
-use serde_json::Value;
 
-use super::fields::{Fields, Report};
-use super::{Defaults, DocumentError, KINDS, TIMEZONE_MAX, json, read_schedule, read_timing};
+use super::fields::{Fields, Report, text_of, whole_number};
+use super::{Defaults, DocumentError, KINDS, read_schedule, read_timezone, read_timing};
 use crate::model::UnixMs;
 use crate::model::timing::Timing;
 
@@ -29,31 +28,28 @@ pub struct PreviewRequest {
 /// # Errors
 /// [`DocumentError`], with every fault there is.
 pub fn parse_preview(body: &[u8], defaults: &Defaults) -> Result<PreviewRequest, DocumentError> {
-    let value = json(body)?;
     let mut report = Report::default();
-    match read(&value, defaults, &mut report) {
+    match Fields::document(body, &mut report)?.and_then(|fields| read(fields, defaults, &mut report)) {
         Some(request) if report.errors.is_empty() => Ok(request),
         _ => Err(DocumentError::Fields(report.errors)),
     }
 }
 
-fn read(value: &Value, defaults: &Defaults, report: &mut Report) -> Option<PreviewRequest> {
-    let mut fields = Fields::root(value, report)?;
+fn read(mut fields: Fields<'_>, defaults: &Defaults, report: &mut Report) -> Option<PreviewRequest> {
     let kind = fields.required_word("type", &KINDS, report);
     let schedule = read_schedule(&mut fields, kind, report);
-    let timezone = fields.text("timezone", TIMEZONE_MAX, report).filter(|zone| !zone.is_empty());
-    let timezone = timezone.unwrap_or_else(|| defaults.timezone.clone());
+    let timezone = read_timezone(&mut fields, defaults, report);
     let from = read_from(&mut fields, report);
     let count = fields.integer("count", 1..=COUNT_MAX, report).unwrap_or(COUNT_DEFAULT);
-    let timing = read_timing(kind?, &schedule?, &timezone, report)?;
+    let timing = read_timing(kind, schedule.as_deref(), &timezone, report)?;
     Some(PreviewRequest { timing, from, count: usize::try_from(count).ok()? })
 }
 
 fn read_from(fields: &mut Fields<'_>, report: &mut Report) -> Option<UnixMs> {
-    let from = match fields.get("from")? {
-        Value::String(text) => DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis()),
-        Value::Number(number) => number.as_i64(),
-        _ => None,
+    let raw = fields.get("from")?;
+    let from = match text_of(raw) {
+        Some(text) => DateTime::parse_from_rfc3339(&text).ok().map(|at| at.timestamp_millis()),
+        None => whole_number(raw),
     };
     let in_range = from.filter(|from| (0..=FROM_MAX).contains(from));
     if in_range.is_none() {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
 
 use super::Defaults;
-use super::fields::{Fields, Report};
+use super::fields::{Fields, Report, is_number, is_text, text_of};
 use crate::model::task::{
     Backoff, BodyMode, Connection, DEFAULT_RETRY_WAIT_S, Delivery, FailedPolicy, MAX_TIMEOUT_S, RawJson, RetryShape,
     Task, TaskKind,
@@ -21,7 +20,6 @@ const TOPIC_MAX: usize = 249;
 const HEADERS_MAX: usize = 32;
 const HEADER_VALUE_MAX: usize = 4096;
 const HEADER_NAME_MAX: usize = 128;
-const DATA_DEPTH_MAX: usize = 32;
 const YEAR_S: i64 = 365 * 24 * 3600;
 /// Least positive `timeout` in seconds.
 const TIMEOUT_MIN_S: f64 = 0.001;
@@ -50,7 +48,7 @@ pub fn is_secret_header(name: &str) -> bool {
     SECRET.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
-pub(super) fn read(document: &mut Fields<'_>, body: &[u8], defaults: &Defaults, report: &mut Report) -> Option<Task> {
+pub(super) fn read(document: &mut Fields<'_>, defaults: &Defaults, report: &mut Report) -> Option<Task> {
     const KINDS: [(&str, TaskKind); 3] =
         [("rest", TaskKind::Rest), ("kafka", TaskKind::Kafka), ("redis", TaskKind::Redis)];
     const POLICIES: [(&str, FailedPolicy); 3] =
@@ -67,7 +65,7 @@ pub(super) fn read(document: &mut Fields<'_>, body: &[u8], defaults: &Defaults, 
         report.error(fields.pointer("type"), "target_unavailable", "this deployment does not call this kind of target");
     }
     let connection = read_connection(&mut fields, kind, report);
-    let data = read_data(&mut fields, body, report);
+    let data = fields.get("data").map(|data| RawJson(data.to_owned())).unwrap_or_default();
     let waits = ["retry_wait", "retry_period"].map(|name| fields.integer(name, 0..=YEAR_S, report));
     let retry_wait = waits[0].or(waits[1]).and_then(|wait| u64::try_from(wait).ok()).unwrap_or(DEFAULT_RETRY_WAIT_S);
     let task = Task {
@@ -160,31 +158,33 @@ fn check_host(host: &str, kind: TaskKind) -> Result<(), &'static str> {
 
 fn read_headers(fields: &Fields<'_>, report: &mut Report) -> BTreeMap<String, String> {
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in fields.entries() {
+    if fields.entries().count() > HEADERS_MAX {
+        report.error(fields.here(), "length", format!("there are more than {HEADERS_MAX} headers"));
+        return headers; // each is compared with all others below
+    }
+    for (name, raw) in fields.entries() {
         let pointer = fields.pointer(name);
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            _ => {
-                report.error(pointer, "type", "must be a string");
-                continue;
-            }
-        };
-        match check_header(name, &value) {
+        match header_value(raw).and_then(|value| check_header(name, &value).map(|()| value)) {
             Err((code, detail)) => report.error(pointer, code, detail),
-            Ok(()) if headers.keys().any(|known| known.eq_ignore_ascii_case(name)) => {
+            Ok(_) if headers.keys().any(|known| known.eq_ignore_ascii_case(name)) => {
                 report.error(pointer, "duplicate", "another header has the same name");
             }
-            Ok(()) => {
+            Ok(value) => {
                 headers.insert(name.clone(), value);
             }
         }
     }
-    if headers.len() > HEADERS_MAX {
-        report.error(fields.here(), "length", format!("there are more than {HEADERS_MAX} headers"));
-    }
     headers
+}
+
+/// A string; numbers and flags are taken as they are written.
+fn header_value(raw: &RawValue) -> Result<String, (&'static str, String)> {
+    match raw.get() {
+        "true" | "false" => Ok(raw.get().to_owned()),
+        number if is_number(raw) => Ok(number.to_owned()),
+        _ if is_text(raw) => text_of(raw).ok_or_else(|| ("format", "is not valid Unicode".to_owned())),
+        _ => Err(("type", "must be a string".to_owned())),
+    }
 }
 
 fn check_header(name: &str, value: &str) -> Result<(), (&'static str, String)> {
@@ -204,28 +204,4 @@ fn check_header(name: &str, value: &str) -> Result<(), (&'static str, String)> {
         return Err(("format", "cannot contain line breaks or other control characters".to_owned()));
     }
     Ok(())
-}
-
-/// `task.data` as the text it was sent as. The value tells whether it is there, the text what it is.
-fn read_data(task: &mut Fields<'_>, body: &[u8], report: &mut Report) -> RawJson {
-    let Some(value) = task.get("data") else { return RawJson::default() };
-    if depth(value) > DATA_DEPTH_MAX {
-        report.error(task.pointer("data"), "depth", format!("is nested deeper than {DATA_DEPTH_MAX} levels"));
-        return RawJson::default();
-    }
-    // A map takes the last of repeated names, as the value did.
-    let raw_field = |text: &[u8], name: &str| -> Option<Box<RawValue>> {
-        let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
-        fields.get(name).map(|raw| (*raw).to_owned())
-    };
-    let data = raw_field(body, "task").and_then(|task| raw_field(task.get().as_bytes(), "data"));
-    data.map_or_else(RawJson::default, RawJson)
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
 }
