@@ -7,12 +7,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, Settings};
 
+/// What PostgreSQL says about a `CREATE … IF NOT EXISTS` is no news to anybody.
+const NOISE: &str = "sqlx::postgres::notice=warn";
+
 /// Installs the log. Everything before it is silent.
 ///
 /// # Errors
 /// When one was installed already.
 pub(crate) fn init(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_level)?;
+    let filter = EnvFilter::try_new(format!("{NOISE},{}", settings.log_level))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log {
         LogFormat::Json => log.json().flatten_event(true).finish().try_init()?,

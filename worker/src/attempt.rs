@@ -58,8 +58,9 @@ impl Attempts {
     }
 
     async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration) {
-        let lease = self.leases.hold(run, claim_sent);
         let clock = self.context.clock.clock();
+        let wanted_until = clock.monotonic() + deadline_of(&plan.definition.task);
+        let lease = self.leases.hold(run, claim_sent, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
             return self.lease_lost(run);

@@ -98,7 +98,7 @@ impl Claimer {
             self.attempts.metrics.degraded.set(1);
             tracing::warn!("no heartbeat is heard, checking the database at intervals");
         }
-        match self.wait.next(now, &self.context.clock, self.free_slots()) {
+        match self.wait.next(now, self.context.clock.now_ms(), self.free_slots()) {
             Next::Claim(reason) => self.send_claim(reason, now),
             Next::Sleep(until) => self.set_alarm(until),
         }
@@ -112,15 +112,16 @@ impl Claimer {
     }
 
     fn heard(&mut self, event: &BusEvent) {
+        let now = self.now();
+        if self.wait.heard(event, now) {
+            self.attempts.metrics.degraded.set(0);
+            tracing::info!("heartbeats are heard again");
+        }
         if let BusEvent::Heartbeat(state) = event
             && state.db_ms > 0
         {
             // Only a heartbeat says what the database's clock shows *now*: a wake repeats the last beat's.
             self.context.clock.observe(state.db_ms);
-        }
-        if self.wait.heard(event, self.now()) {
-            self.attempts.metrics.degraded.set(0);
-            tracing::info!("heartbeats are heard again");
         }
     }
 

@@ -78,3 +78,147 @@ fn finish(plan: Option<&Plan>, run: &ClaimedRun, state: RunState, outcome: Outco
     let successor = timing.and_then(|timing| timing.successor(run.nominal_at, span.ended_at));
     Exit::Finish { state, outcome, successor, coalesced: passed.coalesced, skipped: passed.skipped }
 }
+
+#[cfg(test)]
+mod tests {
+    use reveille_shared::model::run::{ClaimedSchedule, Successor};
+    use reveille_shared::model::schedule::ScheduleState;
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOMINAL: UnixMs = 1_767_225_600_000; // 2026-01-01T00:00:00Z
+
+    fn run(kind: &str, schedule: &str, task: Value) -> ClaimedRun {
+        let mut document = json!({
+            "name": "n", "client": {}, "type": kind, "schedule": schedule, "timezone": "UTC",
+            "task": {"type": "rest", "connection": {"host": "http://localhost"}, "retry_wait": 10},
+        });
+        for (name, value) in task.as_object().unwrap() {
+            document["task"][name] = value.clone();
+        }
+        ClaimedRun {
+            id: Uuid::nil(),
+            schedule_id: Uuid::nil(),
+            revision: 1,
+            series: 0,
+            nominal_at: NOMINAL,
+            due_at: NOMINAL,
+            armed: true,
+            priority: 0,
+            attempt: 1,
+            crashes: 0,
+            lease_token: 1,
+            reclaimed: false,
+            schedule: Some(ClaimedSchedule {
+                state: ScheduleState::Active,
+                revision: 1,
+                payload: document.to_string(),
+            }),
+        }
+    }
+
+    fn answer(code: OutcomeCode) -> Answer {
+        Outcome::new(code, "detail").into()
+    }
+
+    fn span(from_ms: i64, to_ms: i64) -> Span {
+        Span { started_at: NOMINAL + from_ms, ended_at: NOMINAL + to_ms }
+    }
+
+    fn concluded(run: &ClaimedRun, code: OutcomeCode, span: Span) -> Exit {
+        let plan = plan_dispatch(run, span.started_at).unwrap();
+        conclude(&plan, run, &answer(code), span, 0.0)
+    }
+
+    fn finish(
+        state: RunState,
+        code: OutcomeCode,
+        successor: Option<Successor>,
+        (coalesced, skipped): (i32, i32),
+    ) -> Exit {
+        Exit::Finish { state, outcome: Outcome::new(code, "detail"), successor, coalesced, skipped }
+    }
+
+    #[test]
+    fn what_was_accepted_arms_its_successor() {
+        let (good, ok) = (RunState::Succeeded, OutcomeCode::Ok);
+        let once = run("now", "", json!({}));
+        assert_eq!(concluded(&once, ok, span(5, 20)), finish(good, ok, None, (0, 0)));
+        let again = run("delay-recur", "50", json!({}));
+        assert_eq!(concluded(&again, ok, span(5, 20)), finish(good, ok, Some(Successor::AfterMs(50_000)), (0, 0)));
+        let cron = run("cron", "* * * * *", json!({}));
+        let next = |minute: i64| Some(Successor::At(NOMINAL + minute * 60_000));
+        assert_eq!(concluded(&cron, ok, span(5, 20)), finish(good, ok, next(1), (0, 0)));
+        assert_eq!(concluded(&cron, ok, span(125_000, 185_000)), finish(good, ok, next(4), (2, 1)));
+        let added = ClaimedRun { armed: false, ..cron };
+        assert_eq!(concluded(&added, ok, span(125_000, 185_000)), finish(good, ok, None, (0, 0)));
+    }
+
+    #[test]
+    fn what_failed_is_retried_or_ends_by_the_documents_policy() {
+        let code = OutcomeCode::HttpStatus;
+        let outcome = Outcome::new(code, "detail");
+        let ignoring = run("now", "", json!({}));
+        assert_eq!(concluded(&ignoring, code, span(0, 9)), finish(RunState::Failed, code, None, (0, 0)));
+        let retrying = run("now", "", json!({"failed_policy": "retry"}));
+        assert_eq!(concluded(&retrying, code, span(0, 9)), Exit::Retry { wait_ms: 10_000, outcome });
+        let keeping = run("now", "", json!({"failed_policy": "retry_dlq", "max_retry_count": 0}));
+        assert_eq!(concluded(&keeping, code, span(0, 9)), finish(RunState::Dead, code, None, (0, 0)));
+        let plan = plan_dispatch(&retrying, NOMINAL).unwrap();
+        let asked = Answer { retry_after_ms: Some(77_000), ..answer(code) };
+        let exit = conclude(&plan, &retrying, &asked, span(0, 9), 0.0);
+        assert!(matches!(exit, Exit::Retry { wait_ms: 77_000, .. }), "{exit:?}");
+    }
+
+    #[test]
+    fn what_is_not_to_be_dispatched_has_its_exit_at_once() {
+        let sound = run("cron", "* * * * *", json!({}));
+        let with = |change: &dyn Fn(&mut ClaimedSchedule)| {
+            let mut run = sound.clone();
+            change(run.schedule.as_mut().unwrap());
+            run
+        };
+        let check = |run: &ClaimedRun, expected: RunState, code: OutcomeCode, goes_on: bool| {
+            let exit = *plan_dispatch(run, NOMINAL + 1).unwrap_err();
+            let Exit::Finish { state, outcome, successor, .. } = exit else { panic!("{exit:?}") };
+            assert_eq!((state, outcome.code, successor.is_some()), (expected, code, goes_on), "{outcome:?}");
+        };
+        assert!(plan_dispatch(&sound, NOMINAL + 1).is_ok());
+        let cancelled = RunState::Cancelled;
+        check(&ClaimedRun { schedule: None, ..sound.clone() }, cancelled, OutcomeCode::Deleted, false);
+        check(&with(&|schedule| schedule.state = ScheduleState::Paused), cancelled, OutcomeCode::Paused, true);
+        check(&with(&|schedule| schedule.revision = 2), cancelled, OutcomeCode::Replaced, true);
+        check(&ClaimedRun { crashes: 3, ..sound.clone() }, RunState::Dead, OutcomeCode::Crashed, true);
+        for payload in ["", "null", "{}", "{\"name\":1}"] {
+            let unreadable = with(&|schedule| schedule.payload = payload.to_owned());
+            check(&unreadable, RunState::Dead, OutcomeCode::Refused, false);
+        }
+        let at_most_once = run("cron", "* * * * *", json!({"delivery": "at_most_once"}));
+        let reclaimed = ClaimedRun { reclaimed: true, crashes: 1, attempt: 2, ..at_most_once };
+        check(&reclaimed, RunState::Failed, OutcomeCode::Unknown, true);
+    }
+
+    #[test]
+    fn a_call_cut_short_is_repeated_unless_that_is_forbidden() {
+        let plain = run("now", "", json!({}));
+        let plan = plan_dispatch(&plain, NOMINAL).unwrap();
+        assert_eq!(cut_short(&plan, &plain, span(0, 9)), Exit::HandBack);
+        let once = run("delay-recur", "5", json!({"delivery": "at_most_once", "failed_policy": "retry"}));
+        let plan = plan_dispatch(&once, NOMINAL).unwrap();
+        let exit = cut_short(&plan, &once, span(0, 9));
+        let Exit::Finish { state, outcome, successor, .. } = exit else { panic!("{exit:?}") };
+        assert_eq!((state, outcome.code), (RunState::Failed, OutcomeCode::Unknown));
+        assert_eq!(successor, Some(Successor::AfterMs(5000)));
+    }
+
+    #[test]
+    fn a_deadline_is_positive_and_bounded_whatever_is_stored() {
+        for (stored, seconds) in [(json!(null), 30.0), (json!(0.25), 0.25), (json!(1e300), 900.0), (json!(-1), 30.0)] {
+            let run = run("now", "", json!({"timeout": stored}));
+            let plan = plan_dispatch(&run, NOMINAL).unwrap();
+            assert_eq!(deadline_of(&plan.definition.task), Duration::from_secs_f64(seconds), "{stored}");
+        }
+    }
+}

@@ -32,15 +32,24 @@ type Claimed = (RunId, i64);
 /// The leases of the calls in flight.
 pub(crate) struct Leases {
     lease: Duration,
-    held: Mutex<HashMap<Claimed, Held>>,
-    /// The first call came; after that the timer knows.
+    table: Mutex<Table>,
+    /// A call came while no renewal was ahead.
     filled: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    held: HashMap<Claimed, Held>,
+    /// Whether the renewal sleeps without a timer, and has to be told of the next call.
+    is_parked: bool,
 }
 
 struct Held {
     trust: Arc<Trust>,
     /// When the claim, or the last renewal that worked, was sent.
     sent_at: Duration,
+    /// When the attempt has ended for certain. One that is stuck must not keep its run for ever.
+    wanted_until: Duration,
 }
 
 /// How long one lease may be trusted.
@@ -91,13 +100,13 @@ pub(crate) struct LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        self.leases.lock().remove(&self.claimed);
+        self.leases.lock().held.remove(&self.claimed);
     }
 }
 
 impl Leases {
     pub(crate) fn new(lease: Duration) -> Arc<Self> {
-        Arc::new(Self { lease, held: Mutex::default(), filled: Notify::new() })
+        Arc::new(Self { lease, table: Mutex::default(), filled: Notify::new() })
     }
 
     /// Until when a lease may be trusted whose claim or renewal was sent at `sent_at`.
@@ -105,39 +114,43 @@ impl Leases {
         sent_at + self.lease - TRUST_MARGIN.min(self.lease / 5)
     }
 
-    /// Begins to look after the lease of a run that was claimed by a statement sent at `sent_at`.
-    pub(crate) fn hold(self: &Arc<Self>, run: &ClaimedRun, sent_at: Duration) -> LeaseGuard {
+    /// Begins to look after the lease of a run that was claimed by a statement sent at `sent_at`; renews it
+    /// until `wanted_until` at most.
+    pub(crate) fn hold(self: &Arc<Self>, run: &ClaimedRun, sent_at: Duration, wanted_until: Duration) -> LeaseGuard {
         let trust = Arc::new(Trust::default());
         trust.extend(self.trusted_from(sent_at));
         let claimed = (run.id, run.lease_token);
-        let mut held = self.lock();
-        let was_empty = held.is_empty();
-        held.insert(claimed, Held { trust: trust.clone(), sent_at });
-        drop(held);
-        if was_empty {
+        let mut table = self.lock();
+        table.held.insert(claimed, Held { trust: trust.clone(), sent_at, wanted_until });
+        if std::mem::take(&mut table.is_parked) {
             self.filled.notify_one();
         }
+        drop(table);
         LeaseGuard { leases: self.clone(), claimed, trust }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Claimed, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn renewal_age(&self) -> Duration {
-        self.lease / 3
+    /// When this lease is to be renewed next, if it still is.
+    fn renewal_of(&self, held: &Held) -> Option<Duration> {
+        let at = held.sent_at + self.lease / 3;
+        (at < held.wanted_until).then_some(at)
     }
 
-    /// When the oldest lease is due for renewal; `None` without calls in flight.
+    /// When a lease is to be renewed next; `None` when none is: wait for `filled` then.
     fn next_renewal(&self) -> Option<Duration> {
-        let oldest = self.lock().values().map(|held| held.sent_at).min();
-        oldest.map(|sent_at| sent_at + self.renewal_age())
+        let mut table = self.lock();
+        let next = table.held.values().filter_map(|held| self.renewal_of(held)).min();
+        table.is_parked = next.is_none();
+        next
     }
 
     /// Up to a statement's worth of leases that are due for renewal at `now`.
     fn due(&self, now: Duration) -> Vec<Claimed> {
-        let held = self.lock();
-        let due = held.iter().filter(|(_, held)| held.sent_at + self.renewal_age() <= now);
+        let table = self.lock();
+        let due = table.held.iter().filter(|(_, held)| self.renewal_of(held).is_some_and(|at| at <= now));
         due.map(|(claimed, _)| *claimed).take(RENEWAL_LIMIT).collect()
     }
 
@@ -145,10 +158,10 @@ impl Leases {
     fn renewed(&self, asked: &[Claimed], still_held: &[bool], sent_at: Duration) -> usize {
         let trusted_until = self.trusted_from(sent_at);
         let mut lost = 0;
-        let mut held = self.lock();
+        let mut table = self.lock();
         for (claimed, still_held) in asked.iter().zip(still_held) {
             // A call that ended meanwhile is settled by now, which ends its lease as well.
-            let Some(entry) = held.get_mut(claimed) else { continue };
+            let Some(entry) = table.held.get_mut(claimed) else { continue };
             entry.sent_at = sent_at;
             if *still_held {
                 entry.trust.extend(trusted_until);

@@ -18,7 +18,6 @@ use std::time::Duration;
 use reveille_shared::bus::BusEvent;
 use reveille_shared::bus::waiter::Waiter;
 use reveille_shared::model::UnixMs;
-use reveille_shared::runtime::clock::DbClock;
 
 use crate::Settings;
 use crate::backoff::Backoff;
@@ -99,6 +98,8 @@ pub(crate) struct Wait {
     /// Whether the pause is for a store that fails, which no news can shorten.
     failing: bool,
     backoff: Backoff,
+    /// Whether something new was heard since the last claim was sent.
+    has_news: bool,
     /// The first slot freed since the last claim is gathered with others until then.
     gather_until: Option<Duration>,
 }
@@ -118,19 +119,20 @@ impl Wait {
             paused_until: Duration::ZERO,
             failing: false,
             backoff: Backoff::new(),
+            has_news: false,
             gather_until: None,
         }
     }
 
-    /// What to do at `now` with `free` slots.
-    pub(crate) fn next(&self, now: Duration, db_clock: &DbClock, free: usize) -> Next {
+    /// What to do at `now`, when the database's clock shows `db_now` and `free` slots are free.
+    pub(crate) fn next(&self, now: Duration, db_now: UnixMs, free: usize) -> Next {
         let look_again = now + REARM;
         let degrades_at = if self.check_at.is_none() { self.heartbeat_at + self.degraded_after } else { look_again };
         let nothing_to_do_before = look_again.min(degrades_at);
         if self.waiter.is_claiming() || free == 0 {
             return Next::Sleep(nothing_to_do_before);
         }
-        match self.next_claim(db_clock) {
+        match self.next_claim(now, db_now) {
             Some((at, reason)) => {
                 let at = at.max(self.paused_until).max(self.gathered_at(free));
                 if at <= now { Next::Claim(reason) } else { Next::Sleep(at.min(nothing_to_do_before)) }
@@ -140,10 +142,11 @@ impl Wait {
     }
 
     /// The next claim to come, slots and pauses left aside.
-    fn next_claim(&self, db_clock: &DbClock) -> Option<(Duration, Reason)> {
+    fn next_claim(&self, now: Duration, db_now: UnixMs) -> Option<(Duration, Reason)> {
         // The statement compares whole milliseconds: one more, and the armed run is due for certain.
-        let armed = self.waiter.armed().map(|at| (db_clock.deadline(at.saturating_add(1)), Reason::Due));
-        let armed = armed.map(|(at, reason)| (at, self.owed.unwrap_or(reason)));
+        let wait_ms = self.waiter.armed().map(|armed| armed.saturating_add(1).saturating_sub(db_now));
+        let wait = wait_ms.map(|wait_ms| Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)));
+        let armed = wait.map(|wait| (now + wait, self.owed.unwrap_or(Reason::Due)));
         let alone = self.bus_grace.map(|at| (at, Reason::Start));
         let check = self.check_at.map(|at| (at, Reason::Degraded));
         [armed, alone, check].into_iter().flatten().min_by_key(|(at, _)| *at)
@@ -204,6 +207,7 @@ impl Wait {
         self.waiter.claim_sent();
         self.owed = None;
         self.bus_grace = None;
+        self.has_news = false;
         self.gather_until = None;
         if self.check_at.is_some() {
             // Whatever it was sent for, this claim looks.
@@ -220,7 +224,8 @@ impl Wait {
             self.waiter.owe_claim();
             self.owed = Some(Reason::More);
         }
-        let others_hold_what_is_due = answered.taken == 0 && self.waiter.is_due(db_now);
+        // News may be of what was committed after the claim looked: that is claimed without a pause.
+        let others_hold_what_is_due = answered.taken == 0 && self.waiter.is_due(db_now) && !self.has_news;
         if others_hold_what_is_due {
             self.owed = Some(Reason::Retry);
             self.paused_until = now + self.backoff.pause();
@@ -246,8 +251,12 @@ impl Wait {
 
     /// Something new may be claimable even if what was due is still held by others.
     fn news(&mut self) {
+        self.has_news = true;
         if !self.failing {
             self.paused_until = Duration::ZERO;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod contract;
-mod document;
 mod hints;
 mod hostile;
 mod pages;

@@ -15,6 +15,7 @@ mod bus_parity;
 mod bus_redis;
 mod cron;
 mod cron_oracle;
+mod document;
 mod policy;
 mod redis_server;
 mod store_explore;

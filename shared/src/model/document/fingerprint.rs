@@ -1,7 +1,9 @@
-//! Fingerprints: equal exactly when two definitions mean the same.
+//! The identity of what a document says: two documents with the same fingerprint mean the same, so
+//! registering one after the other changes nothing.
 //!
-//! SHA-256 over the definition's JSON with sorted names and without white space. Numbers stay the text
-//! they are: two that differ beyond the precision of a double are different data.
+//! Order of members, white space, the spelling of strings, and defaults that are written out make no
+//! difference. The spelling of a number in `data` does: the target receives it as written, and can tell 1
+//! from 1.0, and a number with more digits than a float keeps them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,48 +12,57 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::model::schedule::Definition;
+use crate::model::task::DEFAULT_TIMEOUT_S;
 
-/// The fingerprint of a definition: 64 hexadecimal digits.
+const DEFAULT_METHOD: &str = "POST";
+
+/// SHA-256, in hexadecimal, of the canonical JSON of a document.
 pub fn fingerprint(definition: &Definition) -> String {
-    // A definition is plain data: writing it cannot fail, and reading back what was written neither.
-    let text = serde_json::to_string(definition).unwrap_or_default();
-    let mut canonical = String::with_capacity(text.len());
-    write_canonical(&text, &mut canonical);
-    let mut digits = String::with_capacity(64);
+    let plain = spelled_out(definition);
+    // A document has string keys only, so it always serialises; were that to change, no two would be taken for the same.
+    let json = serde_json::to_string(&plain).unwrap_or_else(|_| format!("{plain:?}"));
+    let mut canonical = String::with_capacity(json.len());
+    write_canonical(&json, &mut canonical);
+    let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(canonical.as_bytes()) {
-        let _ = write!(digits, "{byte:02x}");
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
     }
-    digits
+    hex
 }
 
+/// The same document with its fixed defaults written out and its free spellings made one. What the server
+/// may be configured to default (`body`) stays as it is.
+fn spelled_out(definition: &Definition) -> Definition {
+    let mut plain = definition.clone();
+    plain.schedule = definition.schedule.split_whitespace().collect::<Vec<_>>().join(" ");
+    plain.timezone = definition.timezone.trim().to_ascii_lowercase();
+    plain.task.timeout.get_or_insert(DEFAULT_TIMEOUT_S);
+    let connection = &mut plain.task.connection;
+    connection.method.get_or_insert_with(|| DEFAULT_METHOD.to_owned());
+    let headers = std::mem::take(&mut connection.headers);
+    connection.headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+    plain
+}
+
+/// Members sorted by name and, of a name written twice, the last; strings respelled; no white space.
 fn write_canonical(json: &str, out: &mut String) {
-    let json = json.trim();
-    match json.as_bytes().first() {
-        Some(b'{') => match serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
-            Ok(fields) => write_object(&fields, out),
-            Err(_) => out.push_str(json), // a name that is no Unicode
-        },
-        Some(b'[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
-            out.push('[');
-            for item in items {
-                write_canonical(item.get(), out);
-                out.push(',');
-            }
-            out.push(']');
-        }
-        Some(b'"') => match serde_json::from_str::<String>(json) {
-            Ok(text) => write_text(&text, out),
-            Err(_) => out.push_str(json), // a text that is no Unicode
-        },
-        _ => out.push_str(json),
+    let composed = match json.as_bytes().first() {
+        Some(b'{') => serde_json::from_str(json).map(|members| write_object(&members, out)).ok(),
+        Some(b'[') => serde_json::from_str(json).map(|items: Vec<&RawValue>| write_array(&items, out)).ok(),
+        Some(b'"') => serde_json::from_str(json).map(|text: String| write_string(text, out)).ok(),
+        _ => None,
+    };
+    // A number, boolean or null; or half a surrogate pair, which no document that was parsed holds.
+    if composed.is_none() {
+        out.push_str(json);
     }
 }
 
-fn write_object(fields: &BTreeMap<String, &RawValue>, out: &mut String) {
+fn write_object(members: &BTreeMap<String, &RawValue>, out: &mut String) {
     out.push('{');
-    for (name, value) in fields {
-        write_text(name, out);
+    for (name, value) in members {
+        write_string(name.clone(), out);
         out.push(':');
         write_canonical(value.get(), out);
         out.push(',');
@@ -59,6 +70,15 @@ fn write_object(fields: &BTreeMap<String, &RawValue>, out: &mut String) {
     out.push('}');
 }
 
-fn write_text(text: &str, out: &mut String) {
-    out.push_str(&serde_json::to_string(text).unwrap_or_default());
+fn write_array(items: &[&RawValue], out: &mut String) {
+    out.push('[');
+    for item in items {
+        write_canonical(item.get(), out);
+        out.push(',');
+    }
+    out.push(']');
+}
+
+fn write_string(text: String, out: &mut String) {
+    out.push_str(&serde_json::Value::String(text).to_string());
 }

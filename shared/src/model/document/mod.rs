@@ -1,129 +1,136 @@
-//! Documents: what callers send, read leniently where the contract is lenient and refused by field where
-//! it is not. All faults of a document are reported at once, each by its JSON pointer.
+//! The registration document: from the bytes of a request to a validated [`Definition`] and back to an
+//! identity ([`fingerprint`]).
 //!
-//! Pure: decides what a text means, never whether it is registered. Whatever the bytes, it answers.
+//! It owns what the wire accepts: leniencies, limits, and how a refusal names its field. It never asks
+//! the clock (whether a timing still fires is [`Timing::arming`]), never opens a connection and never
+//! reads a sealed secret.
+//!
+//! Invariants: a refusal names every field that is wrong, not the first one; a member written twice
+//! counts with its last value, everywhere; no input makes it panic.
 
+mod connection;
 mod fields;
 mod fingerprint;
+mod headers;
 mod preview;
+mod scalar;
 mod task;
+mod timing;
 
-pub use self::fingerprint::fingerprint;
-pub use self::preview::{PreviewRequest, parse_preview};
-pub use self::task::{SECRET_MASK, is_secret_header};
-
-use self::fields::{Fields, Report, is_number, whole_number};
 use super::schedule::{ClientKey, DEFAULT_QUEUE, Definition};
 use super::task::TaskKind;
-use super::timing::{Timing, TimingError, TimingKind};
-use super::zone::Zone;
+use super::timing::Timing;
+use fields::{Fields, Findings};
+use scalar::{Refusal, Scalar, integer, text};
 
-/// Longest client field in bytes: the five are one key of an index.
-const CLIENT_FIELD_MAX: usize = 255;
-const NAME_MAX: usize = 1024;
-const SCHEDULE_MAX: usize = 1024;
-const TIMEZONE_MAX: usize = 64;
-const QUEUE_MAX: usize = 64;
+pub use fingerprint::fingerprint;
+pub use headers::{SECRET_MASK, is_secret_header};
+pub use preview::{PreviewRequest, parse_preview};
 
-/// What a server adds to documents that leave it out.
+const MAX_NAME_BYTES: usize = 1024;
+const MAX_CLIENT_FIELD_BYTES: usize = 255;
+const MAX_QUEUE_BYTES: usize = 64;
+/// What the server writes into the documents it returns; accepted back and left out.
+const SERVER_MANAGED: [&str; 6] = ["id", "state", "revision", "created_at", "updated_at", "warnings"];
+
+/// What the server adds to a document, and what it can do with it.
 #[derive(Clone, Debug)]
 pub struct Defaults {
     /// Zone of a document that names none.
     pub timezone: String,
-    /// Kinds of target this deployment can call.
+    /// Kinds of target this server can dispatch.
     pub targets: Vec<TaskKind>,
 }
 
-/// A document that can be registered.
+/// An accepted document.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// What it says.
+    /// The document in its validated form.
     pub definition: Definition,
-    /// When it fires.
+    /// Its timing.
     pub timing: Timing,
-    /// A sentence for each field that nobody knows and that was left out.
+    /// One sentence per thing that was left out.
     pub warnings: Vec<String>,
 }
 
-/// A field at fault.
+/// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// JSON pointer (RFC 6901).
+    /// JSON pointer (RFC 6901) to the field; empty for the document itself.
     pub pointer: String,
-    /// Stable word for programs.
+    /// Stable code for programs.
     pub code: &'static str,
-    /// What is wrong, for people.
+    /// Sentence for people.
     pub detail: String,
 }
 
 /// Why a document was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// It is not JSON.
-    #[error("malformed JSON: {detail}")]
+    /// Not JSON in UTF-8.
+    #[error("the document is not JSON: {detail}")]
     Syntax {
-        /// Where and why, for people.
+        /// Where the text stops being JSON.
         detail: String,
     },
-    /// These fields are at fault.
-    #[error("invalid fields: {0:?}")]
+    /// JSON, with fields that are missing or wrong: all of them, never empty.
+    #[error("{} field(s) of the document are missing or wrong", .0.len())]
     Fields(Vec<FieldError>),
 }
 
-/// Reads a registration document. `strict`: unknown fields are faults and not warnings.
+/// Reads a registration document. A field nobody knows is named in the warnings and left out; with
+/// `strict` it is an error.
 ///
 /// # Errors
-/// [`DocumentError`], with every fault there is.
+/// [`DocumentError::Syntax`] for bytes that are not JSON, [`DocumentError::Fields`] with every wrong field.
 pub fn parse(body: &[u8], defaults: &Defaults, strict: bool) -> Result<Parsed, DocumentError> {
-    let mut report = Report::default();
-    let outcome = Fields::document(body, &mut report)?.and_then(|fields| read(fields, defaults, &mut report));
+    let findings = Findings::default();
+    let read = Fields::of_document(body, &findings)?.and_then(|document| registration(document, defaults));
+    let (mut errors, unknown) = findings.into_parts();
     if strict {
-        report.refuse_unknown();
+        errors.extend(unknown.into_iter().map(fields::UnknownField::into_error));
+        return accepted(read, errors, Vec::new());
     }
-    match outcome {
-        Some((definition, timing)) if report.errors.is_empty() => {
-            Ok(Parsed { definition, timing, warnings: report.warnings() })
-        }
-        _ => Err(DocumentError::Fields(report.errors)),
+    accepted(read, errors, unknown.into_iter().map(fields::UnknownField::into_warning).collect())
+}
+
+fn accepted(
+    read: Option<(Definition, Timing)>,
+    errors: Vec<FieldError>,
+    warnings: Vec<String>,
+) -> Result<Parsed, DocumentError> {
+    match read {
+        Some((definition, timing)) if errors.is_empty() => Ok(Parsed { definition, timing, warnings }),
+        _ => Err(DocumentError::Fields(errors)),
     }
 }
 
-fn read(mut fields: Fields<'_>, defaults: &Defaults, report: &mut Report) -> Option<(Definition, Timing)> {
-    fields.ignore(&["id", "state", "revision", "created_at", "updated_at", "warnings"]);
-    let name = fields.text("name", NAME_MAX, report).unwrap_or_default();
-    let client = read_client(&mut fields, report);
-    let kind = fields.required_word("type", &KINDS, report);
-    let schedule = read_schedule(&mut fields, kind, report);
-    let timezone = read_timezone(&mut fields, defaults, report);
-    let priority = fields.integer("priority", -100..=100, report).unwrap_or(0);
-    let queue = read_queue(&mut fields, report);
-    let task = task::read(&mut fields, defaults, report);
-    fields.finish(report);
-    let timing = read_timing(kind, schedule.as_deref(), &timezone, report);
+/// `None` only when an error is noted; every field is read before that is decided.
+fn registration(mut document: Fields<'_>, defaults: &Defaults) -> Option<(Definition, Timing)> {
+    let name = document.optional("name", text(MAX_NAME_BYTES));
+    let client = document.required_object("client").map(client);
+    let timing = timing::read(&mut document, defaults);
+    let priority = document.optional("priority", integer(-100..=100));
+    let queue = document.optional("queue", queue_name);
+    let task = document.required_object("task").map(|task| task::read(task, defaults));
+    document.finish(&SERVER_MANAGED);
+
+    let timing = timing?;
     let definition = Definition {
-        name,
+        name: name.unwrap_or_default(),
         client: client?,
-        kind: kind?,
-        schedule: schedule?,
-        timezone,
-        priority: i16::try_from(priority).ok()?,
-        queue,
-        task: task?,
+        kind: timing.kind,
+        schedule: timing.schedule,
+        timezone: timing.timezone,
+        priority: priority.unwrap_or_default(),
+        queue: queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
+        task: task??,
     };
-    Some((definition, timing?))
+    Some((definition, timing.timing))
 }
 
-const KINDS: [(&str, TimingKind); 5] = [
-    ("cron", TimingKind::Cron),
-    ("now", TimingKind::Now),
-    ("date", TimingKind::Date),
-    ("delay", TimingKind::Delay),
-    ("delay-recur", TimingKind::DelayRecur),
-];
-
-fn read_client(fields: &mut Fields<'_>, report: &mut Report) -> Option<ClientKey> {
-    let mut client = fields.required_object("client", report)?;
-    let mut field = |name| client.text(name, CLIENT_FIELD_MAX, report).unwrap_or_default();
+fn client(mut client: Fields<'_>) -> ClientKey {
+    let mut field = |name| client.optional(name, text(MAX_CLIENT_FIELD_BYTES)).unwrap_or_default();
     let key = ClientKey {
         operation: field("operation"),
         application: field("application"),
@@ -131,53 +138,15 @@ fn read_client(fields: &mut Fields<'_>, report: &mut Report) -> Option<ClientKey
         key: field("key"),
         kind: field("type"),
     };
-    client.finish(report);
-    Some(key)
+    client.finish(&[]);
+    key
 }
 
-/// A string, or a number as published clients send it. `now` needs none.
-fn read_schedule(fields: &mut Fields<'_>, kind: Option<TimingKind>, report: &mut Report) -> Option<String> {
-    match fields.get("schedule") {
-        None if kind == Some(TimingKind::Now) => Some(String::new()),
-        Some(raw) if is_number(raw) => {
-            Some(whole_number(raw).map_or_else(|| raw.get().to_owned(), |whole| whole.to_string()))
-        }
-        _ => fields.required_text("schedule", SCHEDULE_MAX, report),
+fn queue_name(value: Scalar<'_>) -> Result<String, Refusal> {
+    let name = text(MAX_QUEUE_BYTES)(value)?;
+    let permitted = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    if name.is_empty() || !name.bytes().all(permitted) {
+        return Err(Refusal::format("must be 1 to 64 letters, digits, `_`, `.` or `-`"));
     }
-}
-
-fn read_timezone(fields: &mut Fields<'_>, defaults: &Defaults, report: &mut Report) -> String {
-    let timezone = fields.text("timezone", TIMEZONE_MAX, report).filter(|zone| !zone.is_empty());
-    timezone.unwrap_or_else(|| defaults.timezone.clone())
-}
-
-fn read_queue(fields: &mut Fields<'_>, report: &mut Report) -> String {
-    let Some(queue) = fields.text("queue", QUEUE_MAX, report) else { return DEFAULT_QUEUE.to_owned() };
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if queue.is_empty() || !queue.bytes().all(is_name) {
-        report.error(fields.pointer("queue"), "format", "a queue is named by letters, digits, `_`, `.` and `-`");
-    }
-    queue
-}
-
-/// The timing, `None` where a part is missing or at fault. The zone and the schedule may both be.
-fn read_timing(
-    kind: Option<TimingKind>,
-    schedule: Option<&str>,
-    timezone: &str,
-    report: &mut Report,
-) -> Option<Timing> {
-    let zone = Zone::parse(timezone).map_err(|error| timing_error(error, report));
-    let timezone = if zone.is_ok() { timezone } else { "UTC" };
-    let timing = Timing::parse(kind?, schedule?, timezone).map_err(|error| timing_error(error, report));
-    timing.ok().filter(|_| zone.is_ok())
-}
-
-fn timing_error(error: TimingError, report: &mut Report) {
-    let (pointer, code) = match error {
-        TimingError::Schedule(_) => ("/schedule", "invalid_schedule"),
-        TimingError::Timezone(_) => ("/timezone", "invalid_timezone"),
-        TimingError::NeverFires => ("/schedule", "never_fires"),
-    };
-    report.error(pointer, code, error.to_string());
+    Ok(name)
 }

@@ -1,60 +1,62 @@
-//! The request for a preview of a timing that is not registered.
+//! The request for a preview: a timing that nobody has registered yet.
 
 use chrono::DateTime;
 
-use super::fields::{Fields, Report, text_of, whole_number};
-use super::{Defaults, DocumentError, KINDS, read_schedule, read_timezone, read_timing};
+use super::fields::{Fields, Findings};
+use super::scalar::{Refusal, Scalar, integer, whole};
+use super::{Defaults, DocumentError, timing};
 use crate::model::UnixMs;
 use crate::model::timing::Timing;
 
-const COUNT_DEFAULT: i64 = 10;
-const COUNT_MAX: i64 = 100;
-/// Latest `from`: the end of year 2200.
-const FROM_MAX: UnixMs = 7_289_654_399_000;
+const DEFAULT_COUNT: usize = 10;
+const MAX_COUNT: i64 = 100;
+/// The end of the year 9999, the last that RFC 3339 can write.
+const LATEST_MS: UnixMs = 253_402_300_799_999;
 
-/// What a preview is asked for.
+/// Which instants of which timing are asked for.
 #[derive(Clone, Debug)]
 pub struct PreviewRequest {
     /// The timing.
     pub timing: Timing,
-    /// Instants strictly after this; `None`: after now.
+    /// The instant to look from; absent: now.
     pub from: Option<UnixMs>,
-    /// How many.
+    /// How many instants, 1 to 100.
     pub count: usize,
 }
 
-/// Reads `{"type","schedule","timezone"?,"from"?,"count"?}`; `from` is RFC 3339 or unix milliseconds.
+/// Reads a preview request; fields it does not know are passed over.
 ///
 /// # Errors
-/// [`DocumentError`], with every fault there is.
+/// [`DocumentError::Syntax`] for bytes that are not JSON, [`DocumentError::Fields`] with every wrong field.
 pub fn parse_preview(body: &[u8], defaults: &Defaults) -> Result<PreviewRequest, DocumentError> {
-    let mut report = Report::default();
-    match Fields::document(body, &mut report)?.and_then(|fields| read(fields, defaults, &mut report)) {
-        Some(request) if report.errors.is_empty() => Ok(request),
-        _ => Err(DocumentError::Fields(report.errors)),
+    let findings = Findings::default();
+    let read = Fields::of_document(body, &findings)?.and_then(|fields| request(fields, defaults));
+    let (errors, _) = findings.into_parts();
+    match read {
+        Some(request) if errors.is_empty() => Ok(request),
+        _ => Err(DocumentError::Fields(errors)),
     }
 }
 
-fn read(mut fields: Fields<'_>, defaults: &Defaults, report: &mut Report) -> Option<PreviewRequest> {
-    let kind = fields.required_word("type", &KINDS, report);
-    let schedule = read_schedule(&mut fields, kind, report);
-    let timezone = read_timezone(&mut fields, defaults, report);
-    let from = read_from(&mut fields, report);
-    let count = fields.integer("count", 1..=COUNT_MAX, report).unwrap_or(COUNT_DEFAULT);
-    let timing = read_timing(kind, schedule.as_deref(), &timezone, report)?;
-    Some(PreviewRequest { timing, from, count: usize::try_from(count).ok()? })
+fn request(mut fields: Fields<'_>, defaults: &Defaults) -> Option<PreviewRequest> {
+    let timing = timing::read(&mut fields, defaults);
+    let from = fields.optional("from", instant);
+    let count = fields.optional("count", integer(1..=MAX_COUNT));
+    Some(PreviewRequest { timing: timing?.timing, from, count: count.unwrap_or(DEFAULT_COUNT) })
 }
 
-fn read_from(fields: &mut Fields<'_>, report: &mut Report) -> Option<UnixMs> {
-    let raw = fields.get("from")?;
-    let from = match text_of(raw) {
-        Some(text) => DateTime::parse_from_rfc3339(&text).ok().map(|at| at.timestamp_millis()),
-        None => whole_number(raw),
+/// An RFC 3339 text or unix milliseconds.
+fn instant(value: Scalar<'_>) -> Result<UnixMs, Refusal> {
+    let at = match value {
+        Scalar::Text(text) => Some(rfc3339(&text)?),
+        Scalar::Number(written) => whole(written)?,
+        _ => return Err(Refusal::kind("an RFC 3339 text or unix milliseconds")),
     };
-    let in_range = from.filter(|from| (0..=FROM_MAX).contains(from));
-    if in_range.is_none() {
-        let detail = "must be an instant from 1970 to 2200, in RFC 3339 or in unix milliseconds";
-        report.error(fields.pointer("from"), "format", detail);
-    }
-    in_range
+    at.filter(|at| (0..=LATEST_MS).contains(at)).ok_or_else(|| Refusal::range("must lie in the years 1970 to 9999"))
+}
+
+fn rfc3339(text: &str) -> Result<UnixMs, Refusal> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|at| at.timestamp_millis())
+        .map_err(|_| Refusal::format("must be an RFC 3339 text with an offset, such as 2026-01-01T09:00:00+09:00"))
 }

@@ -1,0 +1,98 @@
+//! The `task.connection` object: where the target is, judged by the kind of target.
+//!
+//! Judges the text only. Whether an address may be called is decided when it is connected to, because a
+//! name can lead somewhere else by then.
+
+use url::Url;
+
+use super::fields::Fields;
+use super::headers;
+use super::scalar::{Refusal, Scalar, text, word};
+use crate::model::task::{Connection, TaskKind};
+
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+const BODY_MODES: [&str; 2] = ["data", "schedule"];
+const MAX_HOST_BYTES: usize = 2048;
+/// Kafka's limit for the name of a topic.
+const MAX_TOPIC_BYTES: usize = 249;
+
+/// `None` only when an error is noted. `kind` is `None` when it was refused; the host is then read as text.
+pub(super) fn read(mut connection: Fields<'_>, kind: Option<TaskKind>) -> Option<Connection> {
+    let host = connection.required("host", |value| host(value, kind));
+    let method = connection.optional("method", method);
+    let headers = connection.optional_object("headers").map(headers::read);
+    let topic = match kind {
+        Some(TaskKind::Kafka | TaskKind::Redis) => connection.required("topic", topic),
+        Some(TaskKind::Rest) | None => connection.optional("topic", text(MAX_TOPIC_BYTES)),
+    };
+    let body = connection.optional("body", word(&BODY_MODES));
+    connection.finish(&[]);
+    Some(Connection { host: host?, method, headers: headers.unwrap_or_default(), topic, body })
+}
+
+fn host(value: Scalar<'_>, kind: Option<TaskKind>) -> Result<String, Refusal> {
+    let host = text(MAX_HOST_BYTES)(value)?;
+    match kind {
+        Some(TaskKind::Rest) => http_url(&host)?,
+        Some(TaskKind::Kafka) => bootstrap_list(&host)?,
+        Some(TaskKind::Redis) => redis_url(&host)?,
+        None => {}
+    }
+    Ok(host)
+}
+
+fn http_url(text: &str) -> Result<(), Refusal> {
+    let url = url_of(text, &["http", "https"])?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Refusal::format("must not hold a user or a password; send an Authorization header"));
+    }
+    Ok(())
+}
+
+fn redis_url(text: &str) -> Result<(), Refusal> {
+    url_of(text, &["redis", "rediss"]).map(drop)
+}
+
+fn url_of(text: &str, schemes: &[&str]) -> Result<Url, Refusal> {
+    // A URL parser drops white space, so two different texts would be the same target.
+    if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
+        return Err(Refusal::format("must not contain white space or control characters"));
+    }
+    let url = Url::parse(text).map_err(|error| Refusal::format(format!("is not a URL: {error}")))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(Refusal::format(format!("must be a URL that begins with {}://", schemes.join(":// or "))));
+    }
+    match url.host_str() {
+        Some(host) if !host.is_empty() => Ok(url),
+        _ => Err(Refusal::format("is a URL without a host")),
+    }
+}
+
+fn bootstrap_list(text: &str) -> Result<(), Refusal> {
+    if text.split(',').all(|broker| is_broker(broker.trim())) {
+        return Ok(());
+    }
+    Err(Refusal::format("must be a list of brokers, host:port, separated by commas"))
+}
+
+fn is_broker(broker: &str) -> bool {
+    // The colons of an IPv6 address are inside its brackets.
+    let name_end = broker.find(']').map_or(0, |bracket| bracket + 1);
+    let (name, port) = match broker[name_end..].find(':') {
+        Some(colon) => (&broker[..name_end + colon], Some(&broker[name_end + colon + 1..])),
+        None => (broker, None),
+    };
+    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    port_fits && url::Host::parse(name).is_ok()
+}
+
+fn method(value: Scalar<'_>) -> Result<String, Refusal> {
+    let Scalar::Text(written) = value else { return Err(Refusal::kind("a string")) };
+    let known = METHODS.into_iter().find(|method| method.eq_ignore_ascii_case(&written));
+    known.map(str::to_owned).ok_or_else(|| Refusal::format(format!("must be one of {}", METHODS.join(", "))))
+}
+
+fn topic(value: Scalar<'_>) -> Result<String, Refusal> {
+    let topic = text(MAX_TOPIC_BYTES)(value)?;
+    if topic.is_empty() { Err(Refusal::length("must not be empty")) } else { Ok(topic) }
+}

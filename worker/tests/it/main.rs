@@ -1,0 +1,18 @@
+//! The worker as its users meet it: a real store, a real bus, a real HTTP server as the target.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests: real clocks, plain spawns, and a panic is how a test fails"
+)]
+
+mod delivery;
+mod faults;
+mod fixture;
+mod lease;
+mod load;
+mod rest;
+mod retry;
+mod shutdown;
+mod unreliable;
+mod wake;

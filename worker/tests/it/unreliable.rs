@@ -1,0 +1,176 @@
+//! A real store behind a connection that a test can break: calls fail, answers get lost after the
+//! commit, or are held up. Everything else passes through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reveille_shared::model::run::Settlement;
+use reveille_shared::model::schedule::ClientKey;
+use reveille_shared::model::timing::Arming;
+use reveille_shared::model::{RunId, ScheduleId, UnixMs};
+use reveille_shared::store::{
+    AttemptRow, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled,
+    Store, StoreError, Triggered, Upserted, WakeReading,
+};
+use tokio::sync::watch;
+
+/// What is wrong with the way to the store.
+pub(crate) struct Unreliable {
+    inner: Arc<dyn Store>,
+    /// What a worker calls fails before it reaches the store.
+    pub(crate) is_down: AtomicBool,
+    /// Renewals fail before they reach the store.
+    pub(crate) loses_renewals: AtomicBool,
+    /// So many settles are committed and answered with an error.
+    pub(crate) lost_settles: AtomicU64,
+    /// Claims are executed, their answers wait for `false`.
+    pub(crate) holds_claims: watch::Sender<bool>,
+    /// Settles wait for `false` before they are executed.
+    pub(crate) holds_settles: watch::Sender<bool>,
+    pub(crate) claims: AtomicU64,
+    pub(crate) settles: AtomicU64,
+    pub(crate) renewals: AtomicU64,
+}
+
+impl Unreliable {
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
+        Self {
+            inner,
+            is_down: AtomicBool::new(false),
+            loses_renewals: AtomicBool::new(false),
+            lost_settles: AtomicU64::new(0),
+            holds_claims: watch::Sender::new(false),
+            holds_settles: watch::Sender::new(false),
+            claims: AtomicU64::new(0),
+            settles: AtomicU64::new(0),
+            renewals: AtomicU64::new(0),
+        }
+    }
+
+    fn reach(&self) -> Result<(), StoreError> {
+        if self.is_down.load(Ordering::SeqCst) { Err(unavailable()) } else { Ok(()) }
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
+}
+
+async fn released(held: &watch::Sender<bool>) {
+    held.subscribe().wait_for(|held| !held).await.unwrap();
+}
+
+#[async_trait]
+impl Store for Unreliable {
+    async fn run_claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        self.reach()?;
+        let claimed = self.inner.run_claim(claim).await;
+        released(&self.holds_claims).await;
+        claimed
+    }
+
+    async fn run_settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError> {
+        self.settles.fetch_add(1, Ordering::SeqCst);
+        self.reach()?;
+        released(&self.holds_settles).await;
+        let settled = self.inner.run_settle(batch).await;
+        let loses = |left: u64| left.checked_sub(1);
+        match self.lost_settles.fetch_update(Ordering::SeqCst, Ordering::SeqCst, loses) {
+            Ok(_) => Err(unavailable()),
+            Err(_) => settled,
+        }
+    }
+
+    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError> {
+        self.renewals.fetch_add(1, Ordering::SeqCst);
+        self.reach()?;
+        if self.loses_renewals.load(Ordering::SeqCst) {
+            return Err(unavailable());
+        }
+        self.inner.run_renew(held, lease).await
+    }
+
+    async fn schedule_upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
+        self.inner.schedule_upsert(batch).await
+    }
+
+    async fn schedule_update(&self, registration: &Registration) -> Result<Upserted, StoreError> {
+        self.inner.schedule_update(registration).await
+    }
+
+    async fn schedule_get(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
+        self.inner.schedule_get(id).await
+    }
+
+    async fn schedule_payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
+        self.inner.schedule_payload_by_client(client).await
+    }
+
+    async fn schedule_list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.inner.schedule_list(filter, page).await
+    }
+
+    async fn schedule_delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
+        self.inner.schedule_delete(selection).await
+    }
+
+    async fn schedule_pause(&self, id: ScheduleId) -> Result<(), StoreError> {
+        self.inner.schedule_pause(id).await
+    }
+
+    async fn schedule_resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
+        self.inner.schedule_resume(id, arming).await
+    }
+
+    async fn schedule_trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {
+        self.inner.schedule_trigger(id).await
+    }
+
+    async fn run_get(&self, id: RunId) -> Result<Option<(RunRow, Vec<AttemptRow>)>, StoreError> {
+        self.inner.run_get(id).await
+    }
+
+    async fn run_list(
+        &self,
+        schedule: ScheduleId,
+        after: Option<(UnixMs, i64)>,
+        limit: i64,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.inner.run_list(schedule, after, limit).await
+    }
+
+    async fn wake_read(&self) -> Result<WakeReading, StoreError> {
+        self.inner.wake_read().await
+    }
+
+    async fn prune(&self, limit: i64) -> Result<u64, StoreError> {
+        self.inner.prune(limit).await
+    }
+
+    async fn epoch_next(&self) -> Result<i64, StoreError> {
+        self.inner.epoch_next().await
+    }
+
+    async fn ping(&self) -> Result<UnixMs, StoreError> {
+        self.inner.ping().await
+    }
+
+    async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
+        self.inner.schedule_dry().await
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.inner.migrate().await
+    }
+
+    fn statements(&self) -> u64 {
+        self.inner.statements()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
