@@ -1,9 +1,8 @@
-//! What callers see of schedules and runs: the wire shapes, the status words, the masking of secrets.
+//! What callers see of schedules and runs: the wire shapes and the status words.
 
 use chrono::{DateTime, SecondsFormat};
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::UnixMs;
-use reveille_shared::model::document::{SECRET_MASK, is_secret_header};
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use reveille_shared::model::schedule::{Definition, ScheduleState};
 use reveille_shared::store::{AttemptRow, CurrentRun, RunRow, ScheduleRow};
@@ -12,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Problem, internal};
+use crate::secret;
 
 /// The wire's word for where a schedule stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -97,11 +97,7 @@ pub(crate) fn schedule(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
         internal()
     };
     let mut definition: Definition = serde_json::from_str(&row.payload).map_err(unreadable)?;
-    for (name, value) in &mut definition.task.connection.headers {
-        if is_secret_header(name) {
-            *value = SECRET_MASK.to_owned();
-        }
-    }
+    secret::mask(&mut definition);
     let current = row.current.as_ref();
     let retries = definition.task.retries_allowed() != Some(0);
     let status = Status::of(row.state, current, retries);
