@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use reveille_api::{Settings, router};
 use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
@@ -76,8 +76,13 @@ impl Api {
         self.now.advance(i64::try_from(duration.as_millis()).unwrap());
     }
 
+    /// An answer whose body is still to be read.
+    pub(crate) async fn begin(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.begin(request).await;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
