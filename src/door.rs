@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use reveille_api::{Problem, problem_response};
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
@@ -46,22 +47,27 @@ impl Door {
 
 async fn enter(State(door): State<Door>, request: Request) -> Response {
     if !door.admits(request.headers()) {
-        let refusal = problem(StatusCode::UNAUTHORIZED, "unauthorized", "send the API's token as a bearer token");
+        let refusal = problem(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "not authorized",
+            "send the API token as `Authorization: Bearer …`",
+        );
         return ([(WWW_AUTHENTICATE, "Bearer")], refusal).into_response();
     }
     match door.api.get() {
         Some(api) => api.clone().oneshot(request).await.into_response(),
-        None => {
-            let refusal = problem(StatusCode::SERVICE_UNAVAILABLE, "starting", "the database is not there yet");
-            ([(RETRY_AFTER, "1")], refusal).into_response()
-        }
+        None => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            "the database is unavailable",
+            "this process has not reached its database yet; nothing was done",
+        ),
     }
 }
 
-fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
-    let title = status.canonical_reason();
-    let body = serde_json::json!({"title": title, "status": status.as_u16(), "code": code, "detail": detail});
-    (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+fn problem(status: StatusCode, code: &'static str, title: &'static str, detail: &str) -> Response {
+    problem_response(&Problem { status: status.as_u16(), code, title, detail: detail.to_owned(), errors: Vec::new() })
 }
 
 fn digest(token: &str) -> [u8; 32] {

@@ -5,7 +5,7 @@
 //!   claimed ─▶ verdict ─▶ trust holds? ─▶ dispatch ─▶ outcome ─▶ settlement
 //!      │          └─ settled at once             ├─ deadline: outcome timeout
 //!      ├─ stopping: handed back                  ├─ trust lost: nothing, the run comes back
-//!      └─ unreadable: refused                    └─ drain over: handed back
+//!      └─ unreadable: postponed                  └─ drain over: handed back
 //! ```
 //!
 //! Never writes to the store itself and never settles a run whose lease it gave up. If the process dies

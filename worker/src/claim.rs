@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::attempt::Attempts;
+use crate::learn_clock;
 use crate::wait::{Answered, Next, Reason, Wait};
 
 /// Runs taken by one statement, at most.
@@ -162,7 +163,7 @@ impl Claimer {
     }
 
     fn claimed(&mut self, sent_at: Duration, claimed: Claimed) {
-        self.context.clock.observe(claimed.now);
+        learn_clock(&self.context.clock, claimed.now);
         if self.wait.is_failing() {
             tracing::info!("claiming works again");
         }

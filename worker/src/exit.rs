@@ -29,10 +29,9 @@ pub(crate) fn plan_dispatch(run: &ClaimedRun, now: UnixMs) -> Result<Box<Plan>, 
     let plan = run.schedule.as_ref().and_then(|schedule| Plan::read(&schedule.payload));
     match (policy::verdict(run, plan.as_ref(), now), plan) {
         (Verdict::Dispatch, Some(plan)) => Ok(Box::new(plan)),
-        (Verdict::Dispatch, None) => {
-            let outcome = Outcome::new(OutcomeCode::Refused, "the stored definition cannot be read");
-            Err(Box::new(finish(None, run, RunState::Failed, outcome, Span { started_at: now, ended_at: now })))
-        }
+        // The policy postpones what has no plan; should it ever not, nothing is dispatched without one.
+        (Verdict::Dispatch, None) => Err(Box::new(Exit::HandBack)),
+        (Verdict::Postpone { wait_ms, outcome }, _) => Err(Box::new(Exit::Retry { wait_ms, outcome })),
         (Verdict::Settle { state, outcome }, plan) => {
             Err(Box::new(finish(plan.as_ref(), run, state, outcome, Span { started_at: now, ended_at: now })))
         }
@@ -193,7 +192,8 @@ mod tests {
         check(&ClaimedRun { crashes: 3, ..sound.clone() }, RunState::Dead, OutcomeCode::Crashed, true);
         for payload in ["", "null", "{}", "{\"name\":1}"] {
             let unreadable = with(&|schedule| schedule.payload = payload.to_owned());
-            check(&unreadable, RunState::Dead, OutcomeCode::Refused, false);
+            let exit = *plan_dispatch(&unreadable, NOMINAL + 1).unwrap_err();
+            assert!(matches!(exit, Exit::Retry { wait_ms: 60_000, .. }), "the schedule goes on: {exit:?}");
         }
         let at_most_once = run("cron", "* * * * *", json!({"delivery": "at_most_once"}));
         let reclaimed = ClaimedRun { reclaimed: true, crashes: 1, attempt: 2, ..at_most_once };

@@ -23,9 +23,11 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::model::UnixMs;
 use reveille_shared::model::schedule::DEFAULT_QUEUE;
 use reveille_shared::model::task::BodyMode;
 use reveille_shared::runtime::Context;
+use reveille_shared::runtime::clock::DbClock;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -127,6 +129,20 @@ pub async fn run(context: Context, settings: Settings) {
     stop(&context, claimer, duties, drain, &drain_over).await;
 }
 
+/// A statement's answer that is further behind than this tells of a clock that was set back.
+const CLOCK_STEP_MS: i64 = 1000;
+
+/// Learns the database's clock from a statement that answered with its `now`. A large claim or settle is
+/// answered tens of milliseconds after that; taken as it is, it would make the next wake as late. So an
+/// answer may put the clock on, not back: heartbeats come without that delay.
+fn learn_clock(clock: &DbClock, now: UnixMs) {
+    let behind_ms = clock.now_ms() - now;
+    let is_only_late = (0..=CLOCK_STEP_MS).contains(&behind_ms);
+    if !clock.is_known() || !is_only_late {
+        clock.observe(now);
+    }
+}
+
 /// The order of a stop: calls finish, then those that did not are handed back, then everything that is
 /// to be settled is settled. Each step ends by itself when there is nothing to do.
 async fn stop(
@@ -179,5 +195,26 @@ impl Duties {
             () = context.clock.clock().sleep_until(deadline) => {}
         }
         self.ended.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reveille_shared::runtime::clock::TestClock;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_puts_the_clock_on_and_back_only_by_a_step() {
+        let clock = DbClock::new(Arc::new(TestClock::new()));
+        let check = |told: UnixMs, shown: UnixMs| {
+            learn_clock(&clock, told);
+            assert_eq!(clock.now_ms(), shown, "told {told}");
+        };
+        check(50_000, 50_000);
+        check(49_900, 50_000);
+        check(49_000, 50_000);
+        check(50_001, 50_001);
+        check(49_000, 49_000);
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::learn_clock;
 use crate::metrics::WorkerMetrics;
 
 /// Settlements sent by one statement, at most.
@@ -132,7 +133,7 @@ impl Settler {
 
     async fn settled(&self, batch: &[Settlement], settled: &Settled) {
         self.context.faults.pass("worker.settled").await;
-        self.context.clock.observe(settled.now);
+        learn_clock(&self.context.clock, settled.now);
         if let Some(armed) = settled.armed_min {
             // The worker may have ended its waiting by now; then nobody needs to know.
             let _ = self.armed.send(armed);

@@ -12,6 +12,8 @@ use super::timing::{MAX_AHEAD_MS, Timing};
 
 /// A run whose lease expired this often takes its workers down; it is not given to another.
 pub const MAX_CRASHES: i32 = 3;
+/// How long a run that this version cannot read is left to others.
+pub const POSTPONED_MS: i64 = 60_000;
 /// Shortest wait between two attempts, whatever the document says: a retry is never a hot loop.
 pub const MIN_RETRY_WAIT_MS: i64 = 100;
 /// Longest wait a target can ask for with `Retry-After` when the document has no `max_wait`.
@@ -47,6 +49,13 @@ pub enum Verdict {
     Settle {
         /// A terminal state.
         state: RunState,
+        /// Why.
+        outcome: Outcome,
+    },
+    /// Leave it to a worker that can: claimable again after a wait.
+    Postpone {
+        /// Milliseconds until then.
+        wait_ms: i64,
         /// Why.
         outcome: Outcome,
     },
@@ -88,20 +97,21 @@ pub struct Passed {
 /// Decides whether a claimed run is dispatched. `plan` is what [`Plan::read`] made of the payload of
 /// `run.schedule`, `now` the database's clock.
 ///
-/// A run without a readable plan becomes a dead letter: kept and shown, to be redriven by a version that
-/// can read it.
+/// A run without a readable plan is postponed. To end it would end its schedule, for without a plan there
+/// is no successor; and it takes a newer version to write what this one cannot read, so during a rolling
+/// upgrade the next worker can.
 pub fn verdict(run: &ClaimedRun, plan: Option<&Plan>, now: UnixMs) -> Verdict {
     if let Some((code, detail)) = cancellation(run) {
         return settle(RunState::Cancelled, code, detail);
     }
+    let Some(plan) = plan else {
+        let outcome = Outcome::new(OutcomeCode::Refused, "this version cannot read the stored definition");
+        return Verdict::Postpone { wait_ms: POSTPONED_MS, outcome };
+    };
     if run.crashes >= MAX_CRASHES {
         let detail = format!("its lease expired {} times: it may take its workers down", run.crashes);
         return settle(RunState::Dead, OutcomeCode::Crashed, detail);
     }
-    let Some(plan) = plan else {
-        let detail = "this version cannot read the stored definition";
-        return settle(RunState::Dead, OutcomeCode::Refused, detail);
-    };
     if run.reclaimed && plan.definition.task.delivery == Delivery::AtMostOnce {
         let detail = "the worker that held it died, and the task is to be delivered at most once";
         return settle(RunState::Failed, OutcomeCode::Unknown, detail);

@@ -250,7 +250,7 @@ pub enum Exit {
         /// Why this attempt failed.
         outcome: Outcome,
     },
-    /// Never dispatched (shutdown): due again at once, the attempt does not count.
+    /// Given up by a worker that stops, before or during the call: due again at once, the attempt does not count.
     HandBack,
 }
 

@@ -7,65 +7,51 @@ use super::{AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError};
 use crate::model::run::{ClaimedRun, ClaimedSchedule, Exit, OutcomeCode, RunState, Settlement, Successor};
 use crate::model::schedule::ScheduleState;
 
-/// A row of either database. Exists so that the decoders below are written once.
-pub(super) trait AnyRow {
-    fn id(&self, column: &str) -> Result<Uuid, sqlx::Error>;
-    fn maybe_id(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error>;
-    fn int(&self, column: &str) -> Result<i64, sqlx::Error>;
-    fn maybe_int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
-    fn small(&self, column: &str) -> Result<i32, sqlx::Error>;
-    fn maybe_small(&self, column: &str) -> Result<Option<i32>, sqlx::Error>;
-    fn code(&self, column: &str) -> Result<i16, sqlx::Error>;
-    fn maybe_code(&self, column: &str) -> Result<Option<i16>, sqlx::Error>;
-    fn flag(&self, column: &str) -> Result<bool, sqlx::Error>;
-    fn text(&self, column: &str) -> Result<String, sqlx::Error>;
-    fn maybe_text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
+/// Binds the five fields of a client key, in the order all statements take them.
+macro_rules! bind_client {
+    ($query:expr, $client:expr) => {
+        $query
+            .bind(&$client.application)
+            .bind(&$client.group)
+            .bind(&$client.key)
+            .bind(&$client.operation)
+            .bind(&$client.kind)
+    };
+}
+pub(super) use bind_client;
+
+/// A row of either database, so that the decoders below are written once: a reader for each type of column.
+macro_rules! any_row {
+    ($($name:ident: $value:ty),* $(,)?) => {
+        pub(super) trait AnyRow {
+            $(fn $name(&self, column: &str) -> Result<$value, sqlx::Error>;)*
+        }
+
+        impl<R> AnyRow for R
+        where
+            R: Row,
+            for<'a> &'a str: ColumnIndex<R>,
+            $(for<'r> $value: Decode<'r, R::Database> + Type<R::Database>,)*
+        {
+            $(fn $name(&self, column: &str) -> Result<$value, sqlx::Error> {
+                self.try_get(column)
+            })*
+        }
+    };
 }
 
-impl<R> AnyRow for R
-where
-    R: Row,
-    for<'a> &'a str: ColumnIndex<R>,
-    for<'r> Uuid: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> i32: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> i16: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> bool: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
-{
-    fn id(&self, column: &str) -> Result<Uuid, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn maybe_id(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn int(&self, column: &str) -> Result<i64, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn maybe_int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn small(&self, column: &str) -> Result<i32, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn maybe_small(&self, column: &str) -> Result<Option<i32>, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn code(&self, column: &str) -> Result<i16, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn maybe_code(&self, column: &str) -> Result<Option<i16>, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn flag(&self, column: &str) -> Result<bool, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn text(&self, column: &str) -> Result<String, sqlx::Error> {
-        self.try_get(column)
-    }
-    fn maybe_text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
-        self.try_get(column)
-    }
+any_row! {
+    id: Uuid,
+    maybe_id: Option<Uuid>,
+    int: i64,
+    maybe_int: Option<i64>,
+    small: i32,
+    maybe_small: Option<i32>,
+    code: i16,
+    maybe_code: Option<i16>,
+    flag: bool,
+    text: String,
+    maybe_text: Option<String>,
 }
 
 pub(super) fn schedule_row(row: &impl AnyRow) -> Result<ScheduleRow, StoreError> {

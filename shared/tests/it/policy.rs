@@ -60,6 +60,7 @@ mod verdicts {
 
     fn check(run: &ClaimedRun, plan: Option<&Plan>, now: &str, expected: Option<(RunState, OutcomeCode)>) {
         let decided = match verdict(run, plan, ms(now)) {
+            postponed @ Verdict::Postpone { .. } => panic!("{postponed:?}"),
             Verdict::Dispatch => None,
             Verdict::Settle { state, outcome } => Some((state, outcome.code)),
         };
@@ -124,10 +125,13 @@ mod verdicts {
     }
 
     #[test]
-    fn an_unreadable_definition_is_a_dead_letter() {
+    fn a_run_with_an_unreadable_definition_is_left_to_a_worker_that_can_read_it() {
         assert!(Plan::read("{").is_none());
         assert!(Plan::read("{}").is_none());
-        check(&run(), None, NOMINAL, Some((RunState::Dead, OutcomeCode::Refused)));
+        for crashes in [0, 3] {
+            let verdict = verdict(&ClaimedRun { crashes, ..run() }, None, ms(NOMINAL));
+            assert!(matches!(verdict, Verdict::Postpone { wait_ms: 60_000, .. }), "{verdict:?}");
+        }
     }
 }
 

@@ -369,8 +369,10 @@ fn exit(run: &ClaimedRun, way: Way, now: UnixMs) -> Exit {
         coalesced: 0,
         skipped: 0,
     };
-    if let Verdict::Settle { state, outcome } = policy::verdict(run, Some(&plan), now) {
-        return finish(state, outcome);
+    match policy::verdict(run, Some(&plan), now) {
+        Verdict::Dispatch => {}
+        Verdict::Settle { state, outcome } => return finish(state, outcome),
+        Verdict::Postpone { wait_ms, outcome } => return Exit::Retry { wait_ms, outcome },
     }
     match way {
         Way::Success => finish(RunState::Succeeded, Outcome::new(OutcomeCode::Ok, "")),

@@ -71,15 +71,17 @@ async fn a_lease_that_cannot_be_renewed_ends_the_call_and_the_run_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_taken_over_ends_the_call_at_the_next_renewal() {
     let fixture = Fixture::new().await;
-    let worker = fixture.worker(Settings { lease: Duration::from_secs(3), ..settings() });
+    let worker = fixture.worker(Settings { lease: Duration::from_secs(6), ..settings() });
     fixture.receiver.script("/hang", [Answer::hang()]);
     fixture.register_now("/hang", json!({})).await;
-    fixture.receiver.wait_for(1, LONG).await;
+    let called = fixture.receiver.wait_for(1, LONG).await[0].arrived;
     // Somebody to whom the lease has expired.
     let taken = fixture.store_ahead(Duration::from_secs(60)).await.run_claim(&claim_of_one()).await.unwrap();
     assert_eq!(taken.runs.len(), 1);
     worker.metric_reaches("worker_runs_total", r#"outcome="lease_lost""#, 1.0).await;
     eventually(LONG, "the call is cancelled", || async { fixture.receiver.in_flight("/hang") == 0 }).await;
+    let took = called.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}: at the renewal after 2 s, not with the trust after 4.8 s");
 }
 
 #[tokio::test(flavor = "multi_thread")]

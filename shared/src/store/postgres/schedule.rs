@@ -8,7 +8,7 @@ use super::{PostgresStore, sql};
 use crate::model::schedule::ClientKey;
 use crate::model::timing::{ArmAt, Arming};
 use crate::model::{ScheduleId, UnixMs};
-use crate::store::rows::{self, schedule_row};
+use crate::store::rows::{self, bind_client, schedule_row};
 use crate::store::{
     Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered, Upserted,
     UpsertedSchedule,
@@ -83,14 +83,7 @@ impl PostgresStore {
     async fn upsert_unchanged(&self, registration: &Registration) -> Result<Option<UpsertedSchedule>, StoreError> {
         let client = &registration.client;
         self.statements.count(1);
-        let found = sqlx::query(sql::SCHEDULE_FIND)
-            .bind(&client.application)
-            .bind(&client.group)
-            .bind(&client.key)
-            .bind(&client.operation)
-            .bind(&client.kind)
-            .fetch_optional(&self.pool)
-            .await?;
+        let found = bind_client!(sqlx::query(sql::SCHEDULE_FIND), client).fetch_optional(&self.pool).await?;
         let Some(found) = found else { return Ok(None) };
         let id: Uuid = found.try_get("id")?;
         let mut due_at: Option<UnixMs> = found.try_get("due_at")?;
@@ -120,26 +113,20 @@ impl PostgresStore {
         let client = &registration.client;
         let arm = ArmColumns::of(&registration.arming);
         self.statements.count(1);
-        let updated = sqlx::query(sql::SCHEDULE_UPDATE)
-            .bind(self.injected_now())
-            .bind(registration.id)
-            .bind(&client.application)
-            .bind(&client.group)
-            .bind(&client.key)
-            .bind(&client.operation)
-            .bind(&client.kind)
-            .bind(&registration.name)
-            .bind(&registration.fingerprint)
-            .bind(&registration.payload)
-            .bind(&registration.queue)
-            .bind(registration.priority)
-            .bind(arm.at)
-            .bind(arm.after)
-            .bind(arm.unchanged)
-            .bind(registration.run_id)
-            .bind(arm.calendar)
-            .fetch_optional(&self.pool)
-            .await;
+        let updated =
+            bind_client!(sqlx::query(sql::SCHEDULE_UPDATE).bind(self.injected_now()).bind(registration.id), client)
+                .bind(&registration.name)
+                .bind(&registration.fingerprint)
+                .bind(&registration.payload)
+                .bind(&registration.queue)
+                .bind(registration.priority)
+                .bind(arm.at)
+                .bind(arm.after)
+                .bind(arm.unchanged)
+                .bind(registration.run_id)
+                .bind(arm.calendar)
+                .fetch_optional(&self.pool)
+                .await;
         if let Err(error) = &updated
             && violates(error, "schedules_client")
         {
@@ -220,17 +207,11 @@ impl PostgresStore {
             Selection::Client(client) => (None, client),
         };
         let mut transaction = self.begin().await?;
-        let ids: Vec<Uuid> = sqlx::query_scalar(sql::SCHEDULE_DELETE)
-            .bind(self.injected_now())
-            .bind(id)
-            .bind(&client.application)
-            .bind(&client.group)
-            .bind(&client.key)
-            .bind(&client.operation)
-            .bind(&client.kind)
-            .bind(self.retain_ms())
-            .fetch_all(&mut *transaction)
-            .await?;
+        let ids: Vec<Uuid> =
+            bind_client!(sqlx::query_scalar(sql::SCHEDULE_DELETE).bind(self.injected_now()).bind(id), client)
+                .bind(self.retain_ms())
+                .fetch_all(&mut *transaction)
+                .await?;
         sqlx::query(sql::RUN_CANCEL)
             .bind(self.injected_now())
             .bind(&ids)
@@ -251,13 +232,7 @@ impl PostgresStore {
     pub(super) async fn list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
         let client = &filter.client;
         self.statements.count(1);
-        let rows = sqlx::query(sql::SCHEDULE_LIST)
-            .bind(rows::state_codes(&filter.states))
-            .bind(&client.application)
-            .bind(&client.group)
-            .bind(&client.key)
-            .bind(&client.operation)
-            .bind(&client.kind)
+        let rows = bind_client!(sqlx::query(sql::SCHEDULE_LIST).bind(rows::state_codes(&filter.states)), client)
             .bind(page.after)
             .bind(page.limit)
             .fetch_all(&self.pool)
@@ -279,14 +254,7 @@ impl PostgresStore {
 
     async fn id_by_client(&self, client: &ClientKey) -> Result<Option<ScheduleId>, StoreError> {
         self.statements.count(1);
-        let row = sqlx::query(sql::SCHEDULE_FIND)
-            .bind(&client.application)
-            .bind(&client.group)
-            .bind(&client.key)
-            .bind(&client.operation)
-            .bind(&client.kind)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row = bind_client!(sqlx::query(sql::SCHEDULE_FIND), client).fetch_optional(&self.pool).await?;
         Ok(row.map(|row| row.try_get("id")).transpose()?)
     }
 

@@ -7,7 +7,7 @@ use super::{SqliteStore, sql};
 use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::{ArmAt, Arming, OnUnchanged};
 use crate::model::{ScheduleId, UnixMs};
-use crate::store::rows::{self, schedule_row, schedule_state};
+use crate::store::rows::{self, bind_client, schedule_row, schedule_state};
 use crate::store::{
     Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered, Upserted,
     UpsertedSchedule,
@@ -104,14 +104,7 @@ impl SqliteStore {
             Selection::Client(client) => (None, client),
         };
         let (mut transaction, now) = self.begin().await?;
-        let ids: Vec<Uuid> = sqlx::query_scalar(sql::SCHEDULE_DELETE)
-            .bind(now)
-            .bind(id)
-            .bind(&client.application)
-            .bind(&client.group)
-            .bind(&client.key)
-            .bind(&client.operation)
-            .bind(&client.kind)
+        let ids: Vec<Uuid> = bind_client!(sqlx::query_scalar(sql::SCHEDULE_DELETE).bind(now).bind(id), client)
             .bind(self.retain_ms())
             .fetch_all(&mut *transaction)
             .await?;
@@ -134,13 +127,7 @@ impl SqliteStore {
     pub(super) async fn list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
         let client = &filter.client;
         self.statements.count(1);
-        let rows = sqlx::query(sql::SCHEDULE_LIST)
-            .bind(json(&rows::state_codes(&filter.states)))
-            .bind(&client.application)
-            .bind(&client.group)
-            .bind(&client.key)
-            .bind(&client.operation)
-            .bind(&client.kind)
+        let rows = bind_client!(sqlx::query(sql::SCHEDULE_LIST).bind(json(&rows::state_codes(&filter.states))), client)
             .bind(page.after)
             .bind(page.limit)
             .fetch_all(&self.readers)
@@ -150,14 +137,7 @@ impl SqliteStore {
 
     pub(super) async fn payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
         self.statements.count(1);
-        Ok(sqlx::query_scalar(sql::PAYLOAD_BY_CLIENT)
-            .bind(&client.application)
-            .bind(&client.group)
-            .bind(&client.key)
-            .bind(&client.operation)
-            .bind(&client.kind)
-            .fetch_optional(&self.readers)
-            .await?)
+        Ok(bind_client!(sqlx::query_scalar(sql::PAYLOAD_BY_CLIENT), client).fetch_optional(&self.readers).await?)
     }
 
     pub(super) async fn dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
@@ -198,14 +178,7 @@ struct Owner {
 }
 
 async fn find_by_client(connection: &mut SqliteConnection, client: &ClientKey) -> Result<Option<Found>, StoreError> {
-    let row = sqlx::query(sql::SCHEDULE_FIND)
-        .bind(&client.application)
-        .bind(&client.group)
-        .bind(&client.key)
-        .bind(&client.operation)
-        .bind(&client.kind)
-        .fetch_optional(connection)
-        .await?;
+    let row = bind_client!(sqlx::query(sql::SCHEDULE_FIND), client).fetch_optional(connection).await?;
     row.as_ref().map(found).transpose()
 }
 
@@ -309,13 +282,7 @@ fn write<'q>(
     now: UnixMs,
     registration: &'q Registration,
 ) -> Query<'q> {
-    sqlx::query(statement)
-        .bind(id)
-        .bind(&registration.client.application)
-        .bind(&registration.client.group)
-        .bind(&registration.client.key)
-        .bind(&registration.client.operation)
-        .bind(&registration.client.kind)
+    bind_client!(sqlx::query(statement).bind(id), registration.client)
         .bind(&registration.name)
         .bind(fingerprint)
         .bind(&registration.payload)
