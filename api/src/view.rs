@@ -30,18 +30,22 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// The status of a schedule in this state whose armed or last run is `current`.
+    /// The status of a schedule in this state whose armed or last run is `current`; `retries`: whether its
+    /// task has any.
     pub(crate) fn of(state: ScheduleState, current: Option<&CurrentRun>, retries: bool) -> Self {
         let Some(run) = current else {
             return if state == ScheduleState::Finished { Self::Done } else { Self::Idle };
         };
         match run.state {
-            RunState::Pending if run.attempt > 0 && run.outcome.is_some() => Self::Failed,
+            RunState::Pending if run.attempt > 0 => Self::Failed,
             RunState::Pending => Self::Idle,
             RunState::Running => Self::Processing,
             RunState::Succeeded => Self::Done,
             RunState::Dead => Self::Invalidity,
-            RunState::Failed if retries || run.outcome == Some(OutcomeCode::Refused) => Self::Invalidity,
+            RunState::Failed if run.outcome == Some(OutcomeCode::Refused) => Self::Invalidity,
+            // Its worker died and it may not be repeated: the retries it has left are of no use.
+            RunState::Failed if run.outcome == Some(OutcomeCode::Unknown) => Self::Failed,
+            RunState::Failed if retries => Self::Invalidity,
             RunState::Failed | RunState::Cancelled | RunState::Skipped | RunState::Expired => Self::Failed,
         }
     }

@@ -143,6 +143,10 @@ fn check_refusal(what: &str, status: StatusCode, answer: &crate::support::Answer
     assert!(status.is_client_error(), "{what}: {status} {}", answer.json);
     assert_eq!(answer.headers["content-type"], "application/problem+json", "{what}");
     assert_eq!(answer.json["status"], status.as_u16(), "{what}");
+    assert_eq!(
+        answer.json["type"].as_str().unwrap().strip_prefix("urn:reveille:problem:"),
+        answer.json["code"].as_str()
+    );
     assert!(answer.json["code"].is_string() && answer.json["detail"].is_string(), "{what}: {}", answer.json);
 }
 
