@@ -153,10 +153,20 @@ impl IntoResponse for Problem {
     }
 }
 
+/// A problem with the URN that names its kind: the code, globally unique.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(flatten)]
+    problem: &'a Problem,
+}
+
 /// A problem as an answer.
 pub fn problem_response(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = serde_json::to_vec(problem).unwrap_or_default();
+    let body = Body { kind: format!("urn:reveille:problem:{}", problem.code), problem };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

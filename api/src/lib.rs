@@ -8,6 +8,7 @@ mod commit;
 mod error;
 mod http;
 mod metrics;
+mod secret;
 mod service;
 mod view;
 

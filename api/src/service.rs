@@ -2,9 +2,9 @@
 //! resume, trigger, preview. Validates, calls the store, and after the commit hints.
 
 use reveille_shared::bus::wake::WakeState;
-use reveille_shared::model::document::{self, Defaults, FieldError, Parsed, SECRET_MASK};
+use reveille_shared::model::document::{self, Defaults, Parsed};
 use reveille_shared::model::policy::Plan;
-use reveille_shared::model::schedule::{ClientKey, Definition};
+use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::model::timing::{ArmAt, Arming, PreviewedInstant, Timing, TimingError, TimingKind};
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
@@ -14,9 +14,9 @@ use reveille_shared::store::{
 };
 use uuid::Uuid;
 
-use crate::Settings;
 use crate::commit::commit;
 use crate::error::Problem;
+use crate::{Settings, secret};
 
 /// How often a registration picks a later instant because the one it picked has a run already.
 const ARMING_TRIES: usize = 5;
@@ -53,9 +53,9 @@ impl Service {
     /// 400 or 422 for the document, 503 without a database.
     pub async fn register(&self, body: &[u8], strict: bool) -> Result<Registered, Problem> {
         let mut parsed = document::parse(body, &self.defaults, strict)?;
-        if has_masked_header(&parsed.definition) {
+        if secret::is_masked(&parsed.definition) {
             let stored = self.context.store.schedule_payload_by_client(&parsed.definition.client).await?;
-            restore_masked(&mut parsed.definition, stored.as_deref())?;
+            secret::restore(&mut parsed.definition, stored.as_deref())?;
         }
         self.write(Uuid::now_v7(), parsed, Write::Upsert).await
     }
@@ -66,9 +66,9 @@ impl Service {
     /// As [`Service::register`]; 404; 409 when the client key belongs to another schedule.
     pub async fn update(&self, id: ScheduleId, body: &[u8], strict: bool) -> Result<Registered, Problem> {
         let mut parsed = document::parse(body, &self.defaults, strict)?;
-        if has_masked_header(&parsed.definition) {
+        if secret::is_masked(&parsed.definition) {
             let stored = self.context.store.schedule_get(id).await?.ok_or(StoreError::NotFound)?;
-            restore_masked(&mut parsed.definition, Some(&stored.payload))?;
+            secret::restore(&mut parsed.definition, Some(&stored.payload))?;
         }
         self.write(id, parsed, Write::Update).await
     }
@@ -254,37 +254,4 @@ fn stored_plan(row: &ScheduleRow) -> Result<Plan, Problem> {
         tracing::error!(schedule.id = %row.id, "a stored document cannot be read");
         crate::error::internal()
     })
-}
-
-fn has_masked_header(definition: &Definition) -> bool {
-    masked_headers(definition).next().is_some()
-}
-
-fn masked_headers(definition: &Definition) -> impl Iterator<Item = &String> {
-    let headers = definition.task.connection.headers.iter();
-    headers.filter(|(name, value)| document::is_secret_header(name) && *value == SECRET_MASK).map(|(name, _)| name)
-}
-
-/// Puts back the secrets that the caller only ever saw as `***`.
-fn restore_masked(definition: &mut Definition, stored: Option<&str>) -> Result<(), Problem> {
-    let stored: Option<Definition> = stored.and_then(|payload| serde_json::from_str(payload).ok());
-    let masked: Vec<String> = masked_headers(definition).cloned().collect();
-    let mut errors = Vec::new();
-    for name in masked {
-        let known = stored.as_ref().and_then(|stored| {
-            let headers = &stored.task.connection.headers;
-            headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name)).map(|(_, value)| value.clone())
-        });
-        match known {
-            Some(value) => {
-                definition.task.connection.headers.insert(name, value);
-            }
-            None => errors.push(FieldError {
-                pointer: format!("/task/connection/headers/{name}"),
-                code: "nothing_stored",
-                detail: format!("`{SECRET_MASK}` keeps the stored value, and none is stored"),
-            }),
-        }
-    }
-    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
 }

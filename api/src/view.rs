@@ -1,9 +1,8 @@
-//! What callers see of schedules and runs: the wire shapes, the status words, the masking of secrets.
+//! What callers see of schedules and runs: the wire shapes and the status words.
 
 use chrono::{DateTime, SecondsFormat};
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::UnixMs;
-use reveille_shared::model::document::{SECRET_MASK, is_secret_header};
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use reveille_shared::model::schedule::{Definition, ScheduleState};
 use reveille_shared::store::{AttemptRow, CurrentRun, RunRow, ScheduleRow};
@@ -12,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Problem, internal};
+use crate::secret;
 
 /// The wire's word for where a schedule stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,18 +30,22 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// The status of a schedule in this state whose armed or last run is `current`.
+    /// The status of a schedule in this state whose armed or last run is `current`; `retries`: whether its
+    /// task has any.
     pub(crate) fn of(state: ScheduleState, current: Option<&CurrentRun>, retries: bool) -> Self {
         let Some(run) = current else {
             return if state == ScheduleState::Finished { Self::Done } else { Self::Idle };
         };
         match run.state {
-            RunState::Pending if run.attempt > 0 && run.outcome.is_some() => Self::Failed,
+            RunState::Pending if run.attempt > 0 => Self::Failed,
             RunState::Pending => Self::Idle,
             RunState::Running => Self::Processing,
             RunState::Succeeded => Self::Done,
             RunState::Dead => Self::Invalidity,
-            RunState::Failed if retries || run.outcome == Some(OutcomeCode::Refused) => Self::Invalidity,
+            RunState::Failed if run.outcome == Some(OutcomeCode::Refused) => Self::Invalidity,
+            // Its worker died and it may not be repeated: the retries it has left are of no use.
+            RunState::Failed if run.outcome == Some(OutcomeCode::Unknown) => Self::Failed,
+            RunState::Failed if retries => Self::Invalidity,
             RunState::Failed | RunState::Cancelled | RunState::Skipped | RunState::Expired => Self::Failed,
         }
     }
@@ -97,11 +101,7 @@ pub(crate) fn schedule(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
         internal()
     };
     let mut definition: Definition = serde_json::from_str(&row.payload).map_err(unreadable)?;
-    for (name, value) in &mut definition.task.connection.headers {
-        if is_secret_header(name) {
-            *value = SECRET_MASK.to_owned();
-        }
-    }
+    secret::mask(&mut definition);
     let current = row.current.as_ref();
     let retries = definition.task.retries_allowed() != Some(0);
     let status = Status::of(row.state, current, retries);

@@ -1,6 +1,7 @@
 //! The REST surface: routes, and what every request goes through. Maps requests to the service and its
 //! answers to the wire; decides nothing.
 
+mod listing;
 mod query;
 mod request;
 mod runs;

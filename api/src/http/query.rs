@@ -1,5 +1,8 @@
 //! Query strings: filters, states, pages.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use reveille_shared::model::schedule::{ClientKey, ScheduleState};
 use reveille_shared::model::{ScheduleId, UnixMs};
 use url::form_urlencoded;
@@ -27,7 +30,7 @@ impl ListQuery {
     /// Reads a list's query. Parameters nobody knows are ignored.
     pub(super) fn parse(query: &str) -> Result<Self, Problem> {
         let mut asked = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        for (name, value) in parameters(query)? {
             if value.is_empty() || filter(&mut asked.client, &name, &value)? {
                 continue;
             }
@@ -49,10 +52,12 @@ impl ListQuery {
         use ScheduleState::{Active, Finished, Paused};
         self.status = Status::from_word(word);
         self.states = match word {
-            "active" => vec![Active],
+            "active" | "processing" => vec![Active],
             "paused" => vec![Paused],
-            "finished" => vec![Finished],
-            _ if word == "all" || self.status.is_some() => vec![Active, Paused, Finished],
+            "finished" | "done" | "invalidity" => vec![Finished],
+            "idle" => vec![Active, Paused],
+            "failed" => vec![Active, Finished], // waiting for a retry, or over
+            "all" => vec![Active, Paused, Finished],
             _ => {
                 let detail =
                     "state is one of active, paused, finished, all, idle, processing, failed, done, invalidity";
@@ -72,7 +77,7 @@ impl ListQuery {
 /// delete more than was meant.
 pub(super) fn deletion(query: &str) -> Result<ClientKey, Problem> {
     let mut client = ClientKey::default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in parameters(query)? {
         if !filter(&mut client, &name, &value)? {
             let detail = format!("`{name}` is not a filter; filters are application, group, key, operation, type");
             return Err(Problem::bad_query(&name, detail));
@@ -87,7 +92,7 @@ pub(super) fn deletion(query: &str) -> Result<ClientKey, Problem> {
 /// The page of a list of runs: after which run, how many.
 pub(super) fn runs_page(query: &str) -> Result<(Option<(UnixMs, i64)>, i64), Problem> {
     let mut page = (None, RUNS_DEFAULT);
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in parameters(query)? {
         match name.as_ref() {
             "limit" if !value.is_empty() => page.1 = limit(&value)?,
             "cursor" if !value.is_empty() => page.0 = Some(cursor_run(&value)?),
@@ -105,6 +110,24 @@ pub(super) fn next_runs_page(query: &str, (nominal_at, series): (UnixMs, i64)) -
 fn with_cursor(query: &str, cursor: &str) -> String {
     let kept = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "cursor");
     form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).append_pair("cursor", cursor).finish()
+}
+
+/// The parameters by name. What a client cannot have meant is refused, not guessed: a filter that is half
+/// understood would select, and delete, something else.
+fn parameters(query: &str) -> Result<BTreeMap<Cow<'_, str>, Cow<'_, str>>, Problem> {
+    let is_sent = query.to_ascii_uppercase().contains("%EF%BF%BD");
+    let mut parameters = BTreeMap::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let is_replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER) && !is_sent;
+        if is_replaced(&name) || is_replaced(&value) {
+            return Err(Problem::bad_query(&name, "the query is not percent-encoded UTF-8"));
+        }
+        if parameters.contains_key(&name) {
+            return Err(Problem::bad_query(&name, "this parameter is given twice"));
+        }
+        parameters.insert(name, value);
+    }
+    Ok(parameters)
 }
 
 /// Takes a parameter that is a field of the client key.

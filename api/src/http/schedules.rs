@@ -4,19 +4,17 @@ use axum::Json;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use reveille_shared::store::{Page, ScheduleFilter, Selection};
+use reveille_shared::store::{ScheduleFilter, Selection};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::App;
+use super::listing::Listing;
 use super::query::{ListQuery, deletion};
 use super::request::{IdPath, body, id, is_strict};
 use crate::error::Problem;
 use crate::service::Registered;
 use crate::view;
-
-/// Rows read at a time while a list is put together.
-const CHUNK: i64 = 500;
 
 pub(super) async fn register(State(app): State<App>, request: Request) -> Result<Json<Value>, Problem> {
     let strict = is_strict(request.headers());
@@ -59,29 +57,14 @@ pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> R
     let query = query.unwrap_or_default();
     let asked = ListQuery::parse(&query)?;
     let filter = ScheduleFilter { client: asked.client, states: asked.states };
-    let wanted = asked.limit.unwrap_or(usize::MAX);
-    let mut documents = Vec::new();
-    let mut page = Page { after: asked.cursor, limit: CHUNK };
-    let mut next = None;
-    'pages: loop {
-        let rows = app.service.schedules(&filter, &page).await?;
-        for row in &rows {
-            let schedule = view::schedule(row)?;
-            if asked.status.is_none_or(|status| status == schedule.status) {
-                if documents.len() == wanted {
-                    next = page.after;
-                    break 'pages;
-                }
-                documents.push(schedule.json);
-            }
-            page.after = Some(row.id);
-        }
-        if rows.len() < CHUNK as usize {
-            break;
-        }
-    }
+    let listing = Listing::new(app.service, filter, asked.status, asked.cursor);
+    let nothing = || Problem::not_found("no schedule matched");
+    let Some(limit) = asked.limit else {
+        return listing.whole().await?.ok_or_else(nothing);
+    };
+    let (documents, next) = listing.page(limit).await?;
     if documents.is_empty() {
-        return Err(Problem::not_found("no schedule matched"));
+        return Err(nothing());
     }
     let mut response = Json(documents).into_response();
     if let Some(last) = next {

@@ -143,6 +143,10 @@ fn check_refusal(what: &str, status: StatusCode, answer: &crate::support::Answer
     assert!(status.is_client_error(), "{what}: {status} {}", answer.json);
     assert_eq!(answer.headers["content-type"], "application/problem+json", "{what}");
     assert_eq!(answer.json["status"], status.as_u16(), "{what}");
+    assert_eq!(
+        answer.json["type"].as_str().unwrap().strip_prefix("urn:reveille:problem:"),
+        answer.json["code"].as_str()
+    );
     assert!(answer.json["code"].is_string() && answer.json["detail"].is_string(), "{what}: {}", answer.json);
 }
 
@@ -181,6 +185,11 @@ async fn hostile_addresses_are_refused() {
         (Method::GET, format!("/schedules/{}/runs", uuid::Uuid::now_v7()), 404),
         (Method::GET, "/schedules?key=%00".to_owned(), 400),
         (Method::DELETE, "/schedules?key=%00".to_owned(), 400),
+        (Method::GET, "/schedules?key=%ff".to_owned(), 400),
+        (Method::DELETE, "/schedules?key=%ff".to_owned(), 400),
+        (Method::GET, "/schedules?key=%ef%bf%bd".to_owned(), 404), // the replacement character itself
+        (Method::DELETE, "/schedules?key=1&key=2".to_owned(), 400),
+        (Method::GET, "/schedules?limit=1&limit=2".to_owned(), 400),
         (Method::GET, "/schedules?limit=0".to_owned(), 400),
         (Method::GET, "/schedules?limit=201".to_owned(), 400),
         (Method::GET, "/schedules?limit=-1".to_owned(), 400),
@@ -205,6 +214,7 @@ async fn hostile_addresses_are_refused() {
         if status != 0 {
             assert_eq!(answer.status.as_u16(), status, "{what}: {}", answer.json);
         }
+        assert_eq!(answer.headers.contains_key("allow"), status == 405, "{what}");
     }
     assert_eq!(api.shown(&id).await["state"], "active");
 }

@@ -5,6 +5,7 @@
 mod contract;
 mod hints;
 mod hostile;
+mod metrics;
 mod pages;
 mod reregistration;
 mod secrets;

@@ -40,6 +40,13 @@ async fn each_status_has_its_row() {
         ("retries exhausted", now("retry"), Some(failed(RunState::Failed)), "invalidity"),
         ("dead letter", now("retry_dlq"), Some(failed(RunState::Dead)), "invalidity"),
         ("refused", now("ignore"), Some(finish(RunState::Failed, OutcomeCode::Refused, None)), "invalidity"),
+        (
+            "its worker died, at most once",
+            now("retry"),
+            Some(finish(RunState::Failed, OutcomeCode::Unknown, None)),
+            "failed",
+        ),
+        ("expired", now("retry"), Some(failed(RunState::Expired)), "failed"),
         ("recurring, between runs", cron("ignore"), Some(finish(RunState::Succeeded, OutcomeCode::Ok, next)), "idle"),
         (
             "recurring, after a failure",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use reveille_api::{Settings, router};
 use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
@@ -31,6 +31,7 @@ pub(crate) struct Api {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) faults: Faults,
+    pub(crate) metrics: Metrics,
     clock: TestClock,
     now: InjectedNow,
     _folder: TempDir,
@@ -57,17 +58,17 @@ impl Api {
         let clock = TestClock::new();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let db_clock = DbClock::new(shared_clock.clone()); // knows nothing yet, as in a process that only serves the API
-        let (lifecycle, faults) = (Lifecycle::new(), Faults::none());
+        let (lifecycle, faults, metrics) = (Lifecycle::new(), Faults::none(), Metrics::new());
         let context = Context {
             store: store.clone(),
             hints: Hinter::spawn(bus.clone(), shared_clock, &lifecycle),
             bus: bus.clone(),
             clock: db_clock,
-            metrics: Metrics::new(),
+            metrics: metrics.clone(),
             lifecycle,
             faults: faults.clone(),
         };
-        Self { router: router(context, settings), store, bus, faults, clock, now, _folder: folder }
+        Self { router: router(context, settings), store, bus, faults, metrics, clock, now, _folder: folder }
     }
 
     /// Time passes, for the database and for the process alike.
@@ -76,8 +77,13 @@ impl Api {
         self.now.advance(i64::try_from(duration.as_millis()).unwrap());
     }
 
+    /// An answer whose body is still to be read.
+    pub(crate) async fn begin(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.begin(request).await;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
