@@ -11,4 +11,5 @@ mod bulk;
 mod cluster;
 mod config;
 mod embedded;
+mod readme;
 mod tidy;
