@@ -7,7 +7,6 @@
 use std::error::Error;
 use std::time::Duration;
 
-use reveille_shared::bus::wake::WakeState;
 use reveille_shared::bus::{Beat, BusError, BusEvent, Subscription};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::telemetry::Pulse;
@@ -17,7 +16,7 @@ use tokio::time::timeout;
 use crate::Settings;
 use crate::metrics::{MonitorMetrics, Published};
 use crate::sweep::{BATCH, Sweep};
-use crate::watch::{Moment, Push, Reason, Watch};
+use crate::watch::{Moment, Push, Reason, Watch, to_tell};
 
 /// Heartbeats that may be missed because the database fails, before the leader gives up.
 const FAILURES: u32 = 2;
@@ -139,7 +138,9 @@ impl<'a> Term<'a> {
                 self.beat_at = now.at;
                 self.watch.want(now.at, Reason::Reconnect);
             }
-            BusEvent::Wake(state) | BusEvent::Heartbeat(state) => self.watch.on_state(now, state),
+            BusEvent::Wake(state) | BusEvent::Nudge(state) | BusEvent::Heartbeat(state) => {
+                self.watch.on_state(now, state)
+            }
             BusEvent::Resigned | BusEvent::Disconnected => {}
         }
     }
@@ -210,7 +211,7 @@ impl<'a> Term<'a> {
         self.context.faults.pass("monitor.marked").await;
         let reading = self.read().await?;
         self.context.faults.pass("monitor.read").await;
-        let Some(set) = self.context.bus.set(&token, marked.nonce, reading.next_due).await? else {
+        let Some(set) = self.context.bus.set(&token, marked.nonce, to_tell(&reading)).await? else {
             let now = self.now().at;
             self.watch.on_refused(now);
             return Ok(None);
@@ -238,17 +239,12 @@ impl<'a> Term<'a> {
     }
 
     async fn push(&mut self, push: Option<Push>) -> Result<(), BusError> {
-        let told: Option<WakeState> = match push {
-            None => return Ok(()),
-            Some(Push::Nudge) => {
-                self.metrics.published(Published::Nudge);
-                self.context.bus.nudge().await?
-            }
-            Some(Push::LowerTo(instant)) => {
-                self.metrics.published(Published::Lease);
-                Some(self.context.bus.lower(instant).await?)
-            }
-        };
+        let Some(push) = push else { return Ok(()) };
+        self.metrics.published(match push {
+            Push::Overdue => Published::Nudge,
+            Push::Lease => Published::Lease,
+        });
+        let told = self.context.bus.nudge().await?;
         if let Some(state) = told {
             self.metrics.next_wake(state.next_ms);
             self.watch.on_state(self.now(), &state);

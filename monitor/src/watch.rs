@@ -94,14 +94,21 @@ impl Reason {
     }
 }
 
-/// What the workers must be told after a look, beyond the next instant itself.
+/// Why the workers are nudged after a look: what they are told to claim lies in the past, and the next
+/// instant they are told lies ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Push {
-    /// Due runs stay unclaimed: repeat the state under a new seq.
-    Nudge,
-    /// A lease ran out: lower to the database's now, because the next due instant lies ahead and repeating it would
-    /// make nobody claim.
-    LowerTo(UnixMs),
+    /// Due runs stay unclaimed.
+    Overdue,
+    /// A lease ran out.
+    Lease,
+}
+
+/// The instant to tell after a reading. Normally the least due one; but a run that was left unclaimed for a
+/// while must not stand in front of those to come, so then the least one ahead, and a nudge beside it.
+pub fn to_tell(reading: &WakeReading) -> Option<UnixMs> {
+    let overdue = reading.next_due.is_some_and(|due| is_late(due, reading.now));
+    if overdue { reading.next_ahead } else { reading.next_due }
 }
 
 /// The planner of a term.
@@ -133,6 +140,10 @@ pub struct Seen {
 struct Late {
     since: Duration,
     push_at: Duration,
+    /// How many runs were overdue at the last look.
+    overdue: i64,
+    /// The expired lease that was least at the last look.
+    lease: Option<UnixMs>,
 }
 
 impl Watch {
@@ -176,38 +187,40 @@ impl Watch {
         planned_at.unwrap_or(self.recheck_at).max(self.not_before)
     }
 
-    /// Takes in what a look found: the reading and the wake state that was set from it. Answers what the
-    /// workers must be told on top of that.
+    /// Takes in what a look found: the reading and the wake state that was set from it. Answers why
+    /// the workers are to be nudged, if they are.
     pub fn on_reading(&mut self, now: Moment, reading: &WakeReading, set: &WakeState) -> Option<Push> {
         self.wanted = None;
         self.recheck_at = now.at + self.recheck;
         self.seen = Seen { nonce: set.nonce, seq: set.seq, next_ms: set.next_ms };
-        let ahead =
-            [reading.next_due, reading.next_lease].into_iter().flatten().filter(|at| !is_late(*at, reading.now));
+        let told = to_tell(reading);
+        let ahead = [told, reading.next_lease].into_iter().flatten().filter(|at| !is_late(*at, reading.now));
         // A state below the reading is a hint that came during it; what it speaks of may be gone by now.
-        let hinted = set.next().filter(|next| reading.next_due.is_none_or(|due| *next < due));
+        let hinted = set.next().filter(|next| told.is_none_or(|told| *next < told));
         self.check_at = ahead.chain(hinted).min().map(|at| check_time(now, at));
 
-        let due_late = reading.next_due.is_some_and(|due| is_late(due, reading.now));
-        let lease_late = reading.next_lease.is_some_and(|lease| is_late(lease, reading.now));
-        if !due_late && !lease_late {
+        let lease = reading.next_lease.filter(|lease| is_late(*lease, reading.now));
+        let overdue =
+            if reading.next_due.is_some_and(|due| is_late(due, reading.now)) { reading.overdue.max(1) } else { 0 };
+        if overdue == 0 && lease.is_none() {
             self.late = None;
             return None;
         }
-        let first_seen = self.late.is_none();
-        let since = self.late.map_or(now.at.saturating_sub(CHECK_AFTER), |late| late.since);
-        self.late = Some(Late { since, push_at: next_push(since, now.at) });
-        match (due_late, first_seen) {
-            // What is due for 100 ms only may be on its way: the first push comes 150 ms later.
-            (true, true) => None,
-            // Every look made meanwhile has wiped the hints since the last one: the claims that a nudge
-            // causes are what finds their runs while an unclaimed one keeps `next` in the past.
-            (true, false) => Some(Push::Nudge),
-            (false, _) => {
-                // Hearing the hint it causes must not make this monitor look again before the next push.
-                self.seen.next_ms = self.seen.next_ms.min(reading.now);
-                Some(Push::LowerTo(reading.now))
-            }
+        let before = self.late.unwrap_or(Late {
+            since: now.at.saturating_sub(CHECK_AFTER),
+            push_at: now.at,
+            overdue: 0,
+            lease: None,
+        });
+        // What is late for long is pushed at ever longer intervals; what is newly late, at once.
+        let newly_late = overdue > before.overdue || lease.is_some() && lease != before.lease;
+        let pushes = newly_late || now.at >= before.push_at;
+        let push_at = if pushes { next_push(before.since, now.at) } else { before.push_at };
+        self.late = Some(Late { push_at, overdue, lease, ..before });
+        match (pushes, overdue) {
+            (false, _) => None,
+            (true, 0) => Some(Push::Lease),
+            (true, _) => Some(Push::Overdue),
         }
     }
 
@@ -233,13 +246,6 @@ impl Watch {
             self.seen.next_ms = state.next_ms;
             let check_at = check_time(now, state.next_ms);
             self.check_at = Some(self.check_at.map_or(check_at, |planned| planned.min(check_at)));
-        }
-        // While an unclaimed run keeps `next` in the past, a LOWER of anything later is silent: nobody
-        // would hear of it before the next push. It does show in `since_ms`.
-        if let Some(late) = &mut self.late
-            && state.since_ms < NEVER
-        {
-            late.push_at = late.push_at.min(now.deadline(state.since_ms));
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) enum Reason {
     Reconnect,
     /// The armed instant has come.
     Due,
+    /// The monitor sees due runs that nobody claims.
+    Nudge,
     /// The last claim left due runs behind.
     More,
     /// The last claim failed, or could not take what is due.
@@ -56,6 +58,7 @@ impl Reason {
             Self::Start => "start",
             Self::Reconnect => "reconnect",
             Self::Due => "due",
+            Self::Nudge => "nudge",
             Self::More => "more",
             Self::Retry => "retry",
             Self::Degraded => "degraded",
@@ -168,6 +171,12 @@ impl Wait {
             }
             BusEvent::Wake(state) => {
                 self.waiter.heard(state);
+                self.news();
+            }
+            BusEvent::Nudge(state) => {
+                self.waiter.heard(state);
+                self.waiter.owe_claim();
+                self.owed.get_or_insert(Reason::Nudge);
                 self.news();
             }
             BusEvent::Heartbeat(state) => {

@@ -41,6 +41,17 @@ async fn next_wake(events: &mut Subscription) -> reveille_shared::bus::wake::Wak
     timeout(PATIENCE, wake).await.expect("a wake is published")
 }
 
+async fn next_nudge(events: &mut Subscription) -> reveille_shared::bus::wake::WakeState {
+    let nudge = async {
+        loop {
+            if let BusEvent::Nudge(state) = events.recv().await.unwrap() {
+                return state;
+            }
+        }
+    };
+    timeout(PATIENCE, nudge).await.expect("a nudge is published")
+}
+
 async fn check_next_wake_follows((store, bus, lifecycle): (Arc<dyn Store>, Arc<dyn Bus>, Lifecycle)) {
     let now = store.ping().await.unwrap();
     let node = Node::start(&store, &bus, lifecycle, brisk());
@@ -114,10 +125,12 @@ async fn check_unclaimed_runs_are_nudged((store, bus, lifecycle): (Arc<dyn Store
 
     let hint = next_wake(&mut events).await;
     assert_eq!(hint.next_ms, due);
-    let first = next_wake(&mut events).await;
-    let second = next_wake(&mut events).await;
+    let first = next_nudge(&mut events).await;
+    let second = next_nudge(&mut events).await;
     assert!(hint.seq < first.seq && first.seq < second.seq, "each is something new to a worker");
-    assert_eq!((first.next_ms, second.next_ms), (due, due));
+    assert_eq!((first.next(), second.next()), (None, None), "it does not stand in front of those to come");
+    let later = bus.lower(due + 1).await.unwrap();
+    assert_eq!(later.next_ms, due + 1, "so a run that somebody would take is heard of");
     assert_eq!(node.metric("monitor_overdue_runs"), Some(1.0));
     eventually(PATIENCE, "the nudges are counted", || async {
         node.metric("monitor_wakes_published_total{reason=\"nudge\"}") >= Some(2.0)
@@ -125,8 +138,8 @@ async fn check_unclaimed_runs_are_nudged((store, bus, lifecycle): (Arc<dyn Store
     .await;
 
     finish(&store, &claim(&store, LEASE).await).await;
+    eventually(PATIENCE, "nothing is overdue", || async { node.metric("monitor_overdue_runs") == Some(0.0) }).await;
     wait_next(&bus, None).await;
-    assert_eq!(node.metric("monitor_overdue_runs"), Some(0.0));
 }
 
 #[tokio::test]
@@ -149,13 +162,9 @@ async fn check_expired_leases_come_back((store, bus, lifecycle): (Arc<dyn Store>
     let mut events = bus.subscribe();
     let node = Node::start(&store, &bus, lifecycle, brisk());
     wait_next(&bus, Some(now + HOUR_MS)).await; // a lease in force is nobody's business
-    loop {
-        let wake = next_wake(&mut events).await;
-        if wake.next_ms < now + HOUR_MS {
-            assert!(wake.next_ms >= now + 1_500, "not before it ran out");
-            break;
-        }
-    }
+    let nudge = next_nudge(&mut events).await;
+    assert_eq!(nudge.next_ms, now + HOUR_MS);
+    assert!(store.ping().await.unwrap() >= now + 1_500, "not before it ran out");
     let again = claim(&store, LEASE).await;
     assert_eq!(again[0].0, held[0].0);
     assert!(again[0].1 > held[0].1, "a higher fencing token");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille_monitor::watch::{Moment, Push, Reason, Watch};
+use reveille_monitor::watch::{Moment, Push, Reason, Watch, to_tell};
 use reveille_shared::bus::wake::{NEVER, WakeState};
 use reveille_shared::store::WakeReading;
 
@@ -31,6 +31,7 @@ fn reading(now: i64, due: Option<i64>, lease: Option<i64>) -> WakeReading {
     WakeReading {
         now: DB + now,
         next_due: due.map(|ms| DB + ms),
+        next_ahead: due.filter(|ms| *ms > now).map(|ms| DB + ms),
         next_lease: lease.map(|ms| DB + ms),
         next_prune: None,
         overdue: 0,
@@ -103,38 +104,36 @@ fn unclaimed_runs_are_pushed_again_and_again_ever_more_slowly() {
     let mut now = 5_100;
     while now < 130_000 {
         check_deadline(&watch, now, if now == 5_100 { Reason::Due } else { Reason::Late });
-        let push = watch.on_reading(at(now), &reading(now, Some(5_000), None), &state(2, Some(5_000)));
-        if let Some(push) = push {
-            assert_eq!(push, Push::Nudge);
-            pushes.push(now - 5_000);
-        }
+        let push = watch.on_reading(at(now), &reading(now, Some(5_000), None), &state(2, None));
+        assert_eq!(push, Some(Push::Overdue));
+        pushes.push(now - 5_000);
         now = i64::try_from(watch.deadline().as_millis()).unwrap();
     }
-    assert_eq!(pushes, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 60_000, 90_000, 120_000]);
+    assert_eq!(pushes, [100, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 60_000, 90_000, 120_000]);
 }
 
 #[test]
 fn claimed_runs_end_the_pushing() {
     let mut watch = looked(Some(5_000), None);
-    watch.on_reading(at(5_100), &reading(5_100, Some(5_000), None), &state(2, Some(5_000)));
+    watch.on_reading(at(5_100), &reading(5_100, Some(5_000), None), &state(2, None));
     assert_eq!(watch.on_reading(at(5_250), &reading(5_250, None, None), &state(3, None)), None);
     check_deadline(&watch, 35_250, Reason::Recheck);
     // The next late run starts from the beginning.
     watch.on_state(at(9_000), &state(4, Some(9_500)));
-    watch.on_reading(at(9_600), &reading(9_600, Some(9_500), None), &state(4, Some(9_500)));
+    watch.on_reading(at(9_600), &reading(9_600, Some(9_500), None), &state(4, None));
     check_deadline(&watch, 9_750, Reason::Late);
 }
 
 #[test]
-fn an_expired_lease_lowers_to_now_and_is_repeated_while_nobody_takes_it() {
+fn an_expired_lease_is_nudged_while_nobody_takes_it() {
     let mut watch = looked(Some(60_000), Some(4_000));
     let first = watch.on_reading(at(4_100), &reading(4_100, Some(60_000), Some(4_000)), &state(2, Some(60_000)));
-    assert_eq!(first, Some(Push::LowerTo(DB + 4_100)));
-    // Hearing its own hint is not a reason to look.
-    watch.on_state(at(4_101), &state(3, Some(4_100)));
+    assert_eq!(first, Some(Push::Lease));
+    // Hearing its own nudge is not a reason to look.
+    watch.on_state(at(4_101), &state(3, Some(60_000)));
     check_deadline(&watch, 4_250, Reason::Late);
     let second = watch.on_reading(at(4_250), &reading(4_250, Some(60_000), Some(4_000)), &state(4, Some(60_000)));
-    assert_eq!(second, Some(Push::LowerTo(DB + 4_250)));
+    assert_eq!(second, Some(Push::Lease));
     // Renewed or claimed: the pushing ends and the new lease is watched.
     let third = watch.on_reading(at(4_500), &reading(4_500, Some(60_000), Some(14_000)), &state(5, Some(60_000)));
     assert_eq!(third, None);
@@ -142,27 +141,27 @@ fn an_expired_lease_lowers_to_now_and_is_repeated_while_nobody_takes_it() {
 }
 
 #[test]
-fn an_expired_lease_beside_a_late_run_needs_a_nudge_only() {
-    let mut watch = looked(Some(4_000), Some(4_000));
-    let found = reading(4_100, Some(4_000), Some(4_000));
-    assert_eq!(watch.on_reading(at(4_100), &found, &state(2, Some(4_000))), None);
-    let found = reading(4_250, Some(4_000), Some(4_000));
-    assert_eq!(watch.on_reading(at(4_250), &found, &state(2, Some(4_000))), Some(Push::Nudge));
-}
+fn a_run_that_nobody_takes_does_not_stand_in_front_of_those_to_come() {
+    let due = |due, ahead: i64| WakeReading { next_ahead: Some(DB + ahead), ..reading(10_000, Some(due), None) };
+    assert_eq!(to_tell(&due(9_950, 60_000)), Some(DB + 9_950), "due for a moment: on its way");
+    assert_eq!(to_tell(&due(9_900, 60_000)), Some(DB + 60_000), "late: nudged beside the next one");
+    assert_eq!(to_tell(&due(12_000, 12_000)), Some(DB + 12_000));
+    assert_eq!(to_tell(&reading(10_000, Some(9_900), None)), None);
 
-#[test]
-fn silent_hints_behind_a_stuck_run_pull_the_push() {
-    let mut watch = looked(Some(-60_000), None);
-    let stuck = |now| reading(now, Some(-60_000), None);
-    for now in [1_250, 1_500, 2_000, 4_000, 8_000, 16_000, 31_000] {
-        watch.on_reading(at(now), &stuck(now), &state(1, Some(-60_000)));
-    }
-    assert_eq!(watch.due(at(40_000).at), None);
-    let silent = WakeState { since_ms: DB + 40_500, ..state(1, Some(-60_000)) };
-    watch.on_beat(at(40_000), &silent);
-    check_deadline(&watch, 40_500, Reason::Late);
-    let push = watch.on_reading(at(40_500), &stuck(40_500), &state(1, Some(-60_000)));
-    assert_eq!(push, Some(Push::Nudge));
+    let mut watch = looked(Some(5_000), None);
+    let push = watch.on_reading(at(10_000), &due(5_000, 60_000), &state(2, Some(60_000)));
+    assert_eq!(push, Some(Push::Overdue));
+    // A LOWER of something due now is heard and checked as ever, and nobody is nudged for it.
+    watch.on_state(at(10_010), &state(3, Some(10_010)));
+    check_deadline(&watch, 10_110, Reason::Due);
+    assert_eq!(watch.on_reading(at(10_110), &due(5_000, 60_000), &state(4, Some(60_000))), None);
+    check_deadline(&watch, 10_150, Reason::Late);
+    // Unless there is more that nobody takes, or a lease ran out.
+    let more = WakeReading { overdue: 2, ..due(5_000, 60_000) };
+    assert_eq!(watch.on_reading(at(10_120), &more, &state(5, Some(60_000))), Some(Push::Overdue));
+    let lease = WakeReading { next_lease: Some(DB + 9_000), ..more };
+    assert_eq!(watch.on_reading(at(10_130), &lease, &state(6, Some(60_000))), Some(Push::Overdue));
+    assert_eq!(watch.on_reading(at(10_131), &lease, &state(7, Some(60_000))), None);
 }
 
 #[test]

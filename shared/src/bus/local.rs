@@ -60,8 +60,10 @@ impl Bus for LocalBus {
 
     async fn nudge(&self) -> Result<Option<WakeState>, BusError> {
         let mut inner = self.lock();
-        let outcome = wake::nudge(inner.key.as_ref());
-        Ok(outcome.map(|state| inner.apply(wake::Transition { state, publish: true })))
+        let Some(state) = wake::nudge(inner.key.as_ref()) else { return Ok(None) };
+        inner.key = Some(state.clone());
+        inner.publish(&BusEvent::Nudge(state.clone()));
+        Ok(Some(state))
     }
 
     async fn beat(&self, beat: &Beat) -> Result<Option<WakeState>, BusError> {

@@ -36,7 +36,9 @@ pub trait Bus: Send + Sync + 'static {
     /// `token`: mark and read again. Publishes only a change.
     async fn set(&self, token: &str, nonce: u64, next: Option<UnixMs>) -> Result<Option<WakeState>, BusError>;
 
-    /// Publishes the state again with a new seq, because due runs stay unclaimed.
+    /// Asks every worker to claim now, because due runs stay unclaimed. `next` stays what it is: were it kept
+    /// in the past for a run that nobody takes (a queue without a worker, workers without a free slot), no
+    /// LOWER of a run that somebody would take could pull it earlier, and all of them would be silent.
     async fn nudge(&self) -> Result<Option<WakeState>, BusError>;
 
     /// `BEAT`: renews the leadership of `id` if it still holds it, and repeats the state as a heartbeat
@@ -80,8 +82,10 @@ pub enum BusEvent {
     /// The subscription is acknowledged, at start and after every reconnect; then the key was read.
     /// What was published before is unknown: look into the store once.
     Connected(Option<WakeState>),
-    /// A state was published because it changed, or as a nudge.
+    /// A state was published because it changed.
     Wake(WakeState),
+    /// The monitor sees due runs that nobody claims: claim now, whatever instant the state names.
+    Nudge(WakeState),
     /// The monitor repeated the state; carries a fresh `db_ms`.
     Heartbeat(WakeState),
     /// The monitor gave up leadership: stand at once.

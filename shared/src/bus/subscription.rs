@@ -108,6 +108,10 @@ impl Waiting {
                 Some(BusEvent::Wake(earlier)) => BusEvent::Wake(merge(&earlier, state)),
                 _ => BusEvent::Wake(state),
             },
+            BusEvent::Nudge(state) => match self.take(|waiting| matches!(waiting, BusEvent::Nudge(_))) {
+                Some(BusEvent::Nudge(earlier)) => BusEvent::Nudge(merge(&earlier, state)),
+                _ => BusEvent::Nudge(state),
+            },
             BusEvent::Heartbeat(state) => match self.take(|waiting| matches!(waiting, BusEvent::Heartbeat(_))) {
                 Some(BusEvent::Heartbeat(earlier)) => BusEvent::Heartbeat(merge(&earlier, state)),
                 _ => BusEvent::Heartbeat(state),

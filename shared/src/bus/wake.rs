@@ -6,7 +6,7 @@
 //!               n < next or no key: next = n, seq + 1, publish
 //! MARK(token)   by the monitor before it reads the database: mark = token, since = +inf
 //! SET(token, m) after it: refused if nonce or mark differ; next = min(m, since); changed: seq + 1, publish
-//! NUDGE         by the monitor while due runs stay unclaimed: seq + 1, publish
+//! NUDGE         by the monitor while due runs stay unclaimed: seq + 1, publish as a nudge: claim now
 //! BEAT          by the monitor every 2 s: the same state again, with a fresh db_ms
 //! ```
 //!
@@ -106,8 +106,8 @@ pub fn set(key: Option<&WakeState>, token: &str, nonce: u64, next: Option<UnixMs
     Some(Transition { state, publish })
 }
 
-/// `NUDGE`: the state as something new, because due runs stay unclaimed. Always published; `None` when
-/// the key is missing.
+/// `NUDGE`: due runs stay unclaimed. Always published, as a nudge: who hears it claims, whatever `next` is.
+/// `None` when the key is missing.
 pub fn nudge(key: Option<&WakeState>) -> Option<WakeState> {
     let mut state = key?.clone();
     state.seq += 1;

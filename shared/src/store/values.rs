@@ -179,6 +179,8 @@ pub struct WakeReading {
     pub now: UnixMs,
     /// The least `due_at` of pending runs.
     pub next_due: Option<UnixMs>,
+    /// The least `due_at` of pending runs that are not due yet.
+    pub next_ahead: Option<UnixMs>,
     /// The least `lease_until` of running runs.
     pub next_lease: Option<UnixMs>,
     /// When there is something to prune.

@@ -80,7 +80,7 @@ fn expected(key: Option<&WakeState>, operation: &Operation, nonce: u64) -> Outco
         Operation::Lower(at) => wake(wake::lower(key, *at, nonce)),
         Operation::Mark(token, epoch) => (Some(wake::mark(key, token, *epoch, nonce)), None),
         Operation::Set(token, nonce, next) => wake::set(key, token, *nonce, *next).map_or(unchanged, wake),
-        Operation::Nudge => wake::nudge(key).map_or(unchanged, |state| (Some(state), Some("wake"))),
+        Operation::Nudge => wake::nudge(key).map_or(unchanged, |state| (Some(state), Some("nudge"))),
         Operation::Beat(beat) if beat.id == LEADER => (Some(wake::beat(key, beat, nonce)), Some("heartbeat")),
         _ => unchanged,
     };
@@ -166,6 +166,7 @@ async fn the_local_bus_does_what_the_functions_say() {
             let nonce = answer.as_ref().map_or(0, |state| state.nonce);
             let published = subscription.try_recv().map(|event| match event {
                 BusEvent::Wake(state) => json!({"kind": "wake", "state": state}),
+                BusEvent::Nudge(state) => json!({"kind": "nudge", "state": state}),
                 BusEvent::Heartbeat(state) => json!({"kind": "heartbeat", "state": state}),
                 other => panic!("{other:?}"),
             });

@@ -91,3 +91,26 @@ async fn a_terminated_worker_finishes_what_it_holds_and_exits_cleanly() {
     assert_eq!(runs[0]["state"], "succeeded", "{runs:?}");
     assert_eq!(cluster.receiver.deliveries_to("/drained").len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_in_a_queue_nobody_serves_delays_no_other() {
+    let cluster = Cluster::start(PATIENT).await;
+    let _monitor = cluster.monitor(PATIENT).await;
+    let worker = cluster.worker(PATIENT).await;
+    let mut stuck = cluster.document("stuck", "now", "");
+    stuck["queue"] = json!("nobody");
+    cluster.client.register(&stuck).await;
+    eventually(SOON, "the monitor has given up on it for a while", || async {
+        worker.metric("reveille_worker_wakes_total", "reason=\"nudge\"").await >= 4.0
+    })
+    .await;
+    for number in 0..5 {
+        let path = format!("/other{number}");
+        cluster.client.register(&cluster.document(&path[1..], "now", "")).await;
+        eventually(SOON, "the other fires", || async { !cluster.receiver.deliveries_to(&path).is_empty() }).await;
+    }
+    let due = worker.metric("reveille_worker_wakes_total", "reason=\"due\"").await;
+    // A nudge may have come first for one of them; for five, ever more slowly, it cannot.
+    assert!(due >= 3.0, "heard of by their own hints, not by nudges: {due}");
+    assert!(cluster.receiver.deliveries_to("/stuck").is_empty());
+}

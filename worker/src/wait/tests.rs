@@ -145,6 +145,15 @@ fn a_wake_is_kept_while_no_slot_is_free_or_a_claim_is_out() {
 }
 
 #[test]
+fn a_nudge_is_a_reason_to_claim_whatever_is_armed() {
+    let mut worker = Worker::idle();
+    worker.hears(&BusEvent::Nudge(state(2, DB_START + 5_000)));
+    worker.claims(Reason::Nudge);
+    worker.is_answered(Answered { next_at: Some(DB_START + 5_000), taken: 0, more: false });
+    worker.sleeps_until(ms(5_001));
+}
+
+#[test]
 fn runs_left_behind_are_claimed_at_once_by_enough_slots() {
     let mut worker = Worker::idle();
     worker.hears(&BusEvent::Wake(state(2, DB_START - 1)));

@@ -1,4 +1,4 @@
-//! What goes over the channel: `{"kind":"wake","state":{…}}`, `{"kind":"heartbeat","state":{…}}`,
+//! What goes over the channel: `{"kind":"wake","state":{…}}`, `{"kind":"nudge","state":{…}}`, `{"kind":"heartbeat","state":{…}}`,
 //! `{"kind":"resigned"}`. Written by the scripts.
 
 use serde::Deserialize;
@@ -9,6 +9,7 @@ use crate::bus::wake::WakeState;
 #[serde(tag = "kind", content = "state", rename_all = "snake_case")]
 pub(super) enum Message {
     Wake(WakeState),
+    Nudge(WakeState),
     Heartbeat(WakeState),
     Resigned,
 }

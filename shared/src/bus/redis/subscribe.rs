@@ -105,6 +105,7 @@ impl Listener {
         // What cannot be read is from another version; the heartbeats of a monitor keep us right.
         match serde_json::from_slice(message.get_payload_bytes()) {
             Ok(Message::Wake(state)) => self.feed.put(BusEvent::Wake(state)),
+            Ok(Message::Nudge(state)) => self.feed.put(BusEvent::Nudge(state)),
             Ok(Message::Heartbeat(state)) => self.feed.put(BusEvent::Heartbeat(state)),
             Ok(Message::Resigned) => self.feed.put(BusEvent::Resigned),
             Err(_) => true,

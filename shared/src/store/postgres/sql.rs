@@ -358,6 +358,7 @@ pub const WAKE_READ: &str = concat!(
     "
 SELECT c.now,
        (SELECT due_at FROM runs WHERE state = 0 ORDER BY due_at LIMIT 1) AS next_due,
+       (SELECT due_at FROM runs WHERE state = 0 AND due_at > c.now ORDER BY due_at LIMIT 1) AS next_ahead,
        (SELECT lease_until FROM runs WHERE state = 1 ORDER BY lease_until LIMIT 1) AS next_lease,
        least((SELECT prune_at FROM runs WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1),
              (SELECT prune_at FROM schedules WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1),

@@ -13,6 +13,7 @@ impl PostgresStore {
         Ok(WakeReading {
             now: row.try_get("now")?,
             next_due: row.try_get("next_due")?,
+            next_ahead: row.try_get("next_ahead")?,
             next_lease: row.try_get("next_lease")?,
             next_prune: row.try_get("next_prune")?,
             overdue: row.try_get("overdue")?,

@@ -221,6 +221,7 @@ pub const WAKE_READ: &str = "\
 WITH clock AS MATERIALIZED (SELECT coalesce($1, CAST(round(unixepoch('subsec') * 1000) AS INTEGER)) AS now)
 SELECT c.now AS now,
        (SELECT due_at FROM runs WHERE state = 0 ORDER BY due_at LIMIT 1) AS next_due,
+       (SELECT due_at FROM runs WHERE state = 0 AND due_at > c.now ORDER BY due_at LIMIT 1) AS next_ahead,
        (SELECT lease_until FROM runs WHERE state = 1 ORDER BY lease_until LIMIT 1) AS next_lease,
        (SELECT min(at) FROM (SELECT (SELECT min(prune_at) FROM runs WHERE prune_at IS NOT NULL) AS at
                    UNION ALL SELECT (SELECT min(prune_at) FROM schedules WHERE prune_at IS NOT NULL)

@@ -5,5 +5,5 @@ if not state then
 end
 state.seq = state.seq + 1
 local text = store(state)
-publish('wake', text)
+publish('nudge', text)
 return text
