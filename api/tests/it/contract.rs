@@ -115,10 +115,10 @@ async fn deletions_count_and_need_a_filter() {
     assert_eq!(api.delete(&format!("/schedules/{id}")).await.status, StatusCode::NOT_FOUND);
     assert_eq!(api.get(&format!("/schedules/{id}")).await.status, StatusCode::NOT_FOUND);
 
-    for filterless in ["/schedules", "/schedules?application=", "/schedules?aplication=chef"] {
+    for filterless in ["/schedules", "/schedules?application=", "/schedules?app=chef"] {
         assert_eq!(api.delete(filterless).await.status, StatusCode::BAD_REQUEST, "{filterless}");
     }
-    let misspelt = api.delete("/schedules?application=chef&grup=system").await;
+    let misspelt = api.delete("/schedules?application=chef&groups=system").await;
     assert_eq!(misspelt.status, StatusCode::BAD_REQUEST, "a misspelt filter deletes nothing");
     let rest = api.delete("/schedules?application=chef").await;
     assert_eq!((rest.status, rest.json), (StatusCode::OK, json!({"count": 2})));

@@ -10,7 +10,7 @@ use crate::model::{RunId, ScheduleId, UnixMs};
 /// One registration: a validated document, ready to be written.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// The id a new schedule gets; for [`Store::schedule_update`] the id to replace.
+    /// The id a new schedule gets; for [`super::Store::schedule_update`] the id to replace.
     pub id: ScheduleId,
     /// Who registers it.
     pub client: ClientKey,

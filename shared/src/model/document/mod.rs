@@ -1,5 +1,5 @@
 //! The registration document: from the bytes of a request to a validated [`Definition`] and back to an
-//! identity ([`fingerprint`]).
+//! identity ([`fingerprint()`]).
 //!
 //! It owns what the wire accepts: leniencies, limits, and how a refusal names its field. It never asks
 //! the clock (whether a timing still fires is [`Timing::arming`]), never opens a connection and never
