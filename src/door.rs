@@ -1,4 +1,5 @@
-//! The API's door: closed until the database is there (503), then open to whoever knows the token.
+//! The API's door: closed until the database is there (503), then open to whoever knows the token, and never
+//! to a browser that speaks for another site.
 //! Health and metrics stand beside it and are always answered.
 
 use std::sync::{Arc, OnceLock};
@@ -45,7 +46,21 @@ impl Door {
     }
 }
 
+/// Whether a browser sends this for a page of another site (Fetch Metadata). Such a page needs no answer to do
+/// harm: a form can register a schedule with any listener on its visitor's own machine.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
+}
+
 async fn enter(State(door): State<Door>, request: Request) -> Response {
+    if is_cross_site(request.headers()) {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "cross_site",
+            "cross-site request",
+            "pages of other sites may not call the API",
+        );
+    }
     if !door.admits(request.headers()) {
         let refusal = problem(
             StatusCode::UNAUTHORIZED,

@@ -202,3 +202,18 @@ async fn echo_prints_what_it_receives_but_no_secret() {
     assert!(printed.contains("POST /tea?strong=1") && printed.contains("x-interesting: yes"), "{printed}");
     assert!(!printed.contains("canary"), "{printed}");
 }
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_use_its_visitors_scheduler() {
+    let process = serve(&scratch_dir("serve")).with_ready_file().start();
+    let api = process.wait_ready(PATIENCE).await.listen.expect("an api");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ask = async |site: &str| {
+        let request = reqwest::Client::new().get(format!("http://{api}/schedules")).header("sec-fetch-site", site);
+        request.send().await.expect("the process answers").status().as_u16()
+    };
+    assert_eq!(ask("cross-site").await, 403);
+    for site in ["none", "same-origin", "same-site"] {
+        assert_eq!(ask(site).await, 404, "{site}: let in, and there is no schedule");
+    }
+}

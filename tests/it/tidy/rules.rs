@@ -266,7 +266,7 @@ pub(crate) const RULES: &[Rule] = &[
         ],
         passes: &[
             ("README.md", concat!("https://example.com/wo", "rk/x and ./src/wo", "rk/y and $HO", "ME/x")),
-            ("src/main.rs", "//! The network/work/rest of it."),
+            ("src/main.rs", concat!("//! The network/wo", "rk/rest of it.")),
         ],
     },
 ];
