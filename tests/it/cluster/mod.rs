@@ -1,6 +1,7 @@
 //! The clustered deployment as processes: API, monitors and workers over real PostgreSQL and Redis.
 
 mod crash_points;
+mod database_faults;
 mod idle;
 mod monitor_faults;
 mod redis_faults;
@@ -76,11 +77,11 @@ pub(crate) const PATIENT: &[&str] = &[
 impl Cluster {
     /// A migrated database, a Redis, a receiver and one API; monitors and workers are added by the test.
     pub(crate) async fn start(settings: &[&str]) -> Self {
-        Self::start_with_api(settings, &[]).await
+        Self::start_on(Postgres::shared().await, settings).await
     }
 
-    pub(crate) async fn start_with_api(settings: &[&str], api_args: &[&str]) -> Self {
-        let postgres = Postgres::shared().await;
+    /// The same on a database server that the test may break.
+    pub(crate) async fn start_on(postgres: &'static Postgres, settings: &[&str]) -> Self {
         let database = postgres.fresh_database().await;
         let redis = Redis::start().await;
         let receiver = Receiver::start().await;
@@ -89,8 +90,7 @@ impl Cluster {
             monitor: postgres.fresh_role().await,
             worker: postgres.fresh_role().await,
         };
-        let args = [settings, api_args].concat();
-        let api = spawn(postgres, &database, &redis, &roles.api, &["api", "--listen", "127.0.0.1:0"], &args).await;
+        let api = spawn(postgres, &database, &redis, &roles.api, &["api", "--listen", "127.0.0.1:0"], settings).await;
         let client = Client::new(&api.1);
         Self { postgres, redis, receiver, database, roles, client, _api: api.0 }
     }
