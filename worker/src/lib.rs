@@ -11,7 +11,6 @@
 //! least once; what a late or repeated worker writes is fenced by the lease token.
 
 mod attempt;
-mod backoff;
 mod claim;
 mod dispatch;
 mod exit;

@@ -18,7 +18,7 @@ use reveille_shared::store::StoreError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
+use reveille_shared::runtime::backoff::Backoff;
 
 /// How long before the end of a lease its holder stops trusting it; for a lease of a few seconds, a fifth.
 const TRUST_MARGIN: Duration = Duration::from_secs(2);

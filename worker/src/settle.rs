@@ -12,9 +12,9 @@ use reveille_shared::store::{SettleResult, Settled, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
 use crate::learn_clock;
 use crate::metrics::WorkerMetrics;
+use reveille_shared::runtime::backoff::Backoff;
 
 /// Settlements sent by one statement, at most.
 const BATCH_LIMIT: usize = 500;

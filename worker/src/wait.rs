@@ -20,7 +20,7 @@ use reveille_shared::bus::waiter::Waiter;
 use reveille_shared::model::UnixMs;
 
 use crate::Settings;
-use crate::backoff::Backoff;
+use reveille_shared::runtime::backoff::Backoff;
 
 /// Longest sleep without looking at the clocks again: a suspended machine's monotonic clock stands still.
 const REARM: Duration = Duration::from_secs(60);

@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::wake::{NEVER, storable};
 use super::{Bus, BusError};
 use crate::model::UnixMs;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::Clock;
 use crate::runtime::lifecycle::Lifecycle;
 

@@ -4,7 +4,6 @@
 //!
 //! Everything here may be lost, repeated or late at the cost of lateness only.
 
-mod backoff;
 pub mod hint;
 pub mod local;
 pub mod redis;

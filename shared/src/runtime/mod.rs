@@ -1,5 +1,6 @@
 //! What every role runs on: clock, lifecycle, telemetry, fault points, and the [`Context`] that carries them.
 
+pub mod backoff;
 pub mod clock;
 pub mod fault;
 pub mod lifecycle;

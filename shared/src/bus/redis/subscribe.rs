@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::Names;
 use super::commands::{Commands, DIAL_LIMIT, REPLY_LIMIT, within};
 use super::message::Message;
-use crate::bus::backoff::Backoff;
 use crate::bus::subscription::Feed;
 use crate::bus::{BusError, BusEvent};
+use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::Clock;
 
 /// Silence after which the connection is asked whether it lives. TCP alone says nothing for hours when
