@@ -296,6 +296,7 @@ impl<'a> Process<'a> {
                 deny: settings.targets_deny.clone(),
                 allow: settings.targets_allow.clone(),
             },
+            connections: reveille_worker::Connections::new(),
             degraded_after: settings.degraded_after,
             degraded_check: settings.degraded_check,
         }

@@ -4,6 +4,7 @@
 //! (and is what any other surface calls), the store and the bus are handed in. Nothing here decides
 //! when something is due, and nothing here answers 5xx for bad input.
 
+mod auth;
 mod commit;
 mod error;
 mod http;
@@ -12,12 +13,14 @@ mod secret;
 mod service;
 mod view;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reveille_shared::model::document::Defaults;
 use reveille_shared::model::task::TaskKind;
 use reveille_shared::runtime::Context;
 
+pub use self::auth::{Caller, Scope};
 pub use self::error::{Problem, problem_response};
 pub use self::service::Service;
 
@@ -28,6 +31,8 @@ pub struct Settings {
     pub default_timezone: String,
     /// Targets this deployment's workers can call.
     pub targets: Vec<TaskKind>,
+    /// Connections of the server's configuration that documents may name, by name.
+    pub connections: BTreeMap<String, TaskKind>,
     /// Longest time from a request's head to its answer.
     pub request_timeout: Duration,
 }
@@ -37,6 +42,7 @@ impl Default for Settings {
         Self {
             default_timezone: "UTC".to_owned(),
             targets: vec![TaskKind::Rest],
+            connections: BTreeMap::new(),
             request_timeout: Duration::from_secs(30),
         }
     }
@@ -44,7 +50,11 @@ impl Default for Settings {
 
 impl Settings {
     fn defaults(&self) -> Defaults {
-        Defaults { timezone: self.default_timezone.clone(), targets: self.targets.clone() }
+        Defaults {
+            timezone: self.default_timezone.clone(),
+            targets: self.targets.clone(),
+            connections: self.connections.clone(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use reveille_shared::store::{
 };
 use uuid::Uuid;
 
+use crate::auth::Caller;
 use crate::commit::commit;
 use crate::error::Problem;
 use crate::{Settings, secret};
@@ -26,6 +27,7 @@ const ARMING_TRIES: usize = 5;
 pub struct Service {
     context: Context,
     defaults: Defaults,
+    caller: Caller,
 }
 
 /// A registration that took effect.
@@ -42,9 +44,14 @@ pub struct Registered {
 }
 
 impl Service {
-    /// A service on these parts.
+    /// A service on these parts, for the operator.
     pub fn new(context: Context, settings: &Settings) -> Self {
-        Self { context, defaults: settings.defaults() }
+        Self { context, defaults: settings.defaults(), caller: Caller::operator() }
+    }
+
+    /// The same service for this caller: it shows and does what he may see and do.
+    pub fn acting_for(&self, caller: Caller) -> Self {
+        Self { caller, ..self.clone() }
     }
 
     /// Registers a document by its client key.

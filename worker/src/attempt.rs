@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
+use crate::destination::Destination;
 use crate::dispatch::{Answer, Call, Dispatchers};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
 use crate::metrics::WorkerMetrics;
@@ -88,8 +89,13 @@ impl Attempts {
     }
 
     async fn call_target(&self, run: &ClaimedRun, plan: &Plan, trust: &Trust) -> Ended {
+        let destination = match Destination::of(&plan.definition.task, &self.settings.connections) {
+            Ok(destination) => destination,
+            Err(outcome) => return Ended::Answered(outcome.into()),
+        };
         let call = Call {
             run,
+            destination: &destination,
             definition: &plan.definition,
             payload: run.schedule.as_ref().map_or("", |schedule| schedule.payload.as_str()),
             default_body: self.settings.default_body,

@@ -12,6 +12,7 @@
 
 mod attempt;
 mod claim;
+mod destination;
 mod dispatch;
 mod exit;
 mod metrics;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::Attempts;
 use self::claim::Claimer;
+pub use self::destination::{Connections, NamedConnection};
 use self::dispatch::Dispatchers;
 pub use self::dispatch::target::{Cidr, TargetPolicy};
 use self::metrics::WorkerMetrics;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub default_body: BodyMode,
     /// Which addresses tasks may not call, beyond those that are never a target.
     pub targets: TargetPolicy,
+    /// Connections that documents may name.
+    pub connections: Connections,
     /// Without a heartbeat for this long it checks the database by itself.
     pub degraded_after: Duration,
     /// How often it does so then, ± 20 %.
@@ -74,6 +78,7 @@ impl Default for Settings {
             name: "worker".to_owned(),
             default_body: BodyMode::Data,
             targets: TargetPolicy::default(),
+            connections: Connections::new(),
             degraded_after: Duration::from_secs(10),
             degraded_check: Duration::from_secs(30),
         }

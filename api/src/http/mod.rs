@@ -8,8 +8,11 @@ mod runs;
 mod schedules;
 mod shelter;
 
+use std::convert::Infallible;
+
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
@@ -17,6 +20,7 @@ use axum::routing::{get, post};
 use reveille_shared::runtime::Context;
 
 use self::shelter::Shelter;
+use crate::auth::Caller;
 use crate::error::Problem;
 use crate::metrics::ApiMetrics;
 use crate::{Service, Settings};
@@ -26,6 +30,18 @@ use crate::{Service, Settings};
 struct App {
     service: Service,
     metrics: ApiMetrics,
+}
+
+/// The service, acting for the caller of a request.
+struct Acting(Service);
+
+impl FromRequestParts<App> for Acting {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_else(Caller::operator);
+        Ok(Self(app.service.acting_for(caller)))
+    }
 }
 
 pub(crate) fn router(context: Context, settings: Settings) -> Router {

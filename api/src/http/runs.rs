@@ -1,22 +1,26 @@
 //! `/runs`, the runs of a schedule, and `/wake`.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::App;
+use super::Acting;
 use super::query::{next_runs_page, runs_page};
 use super::request::{IdPath, id};
 use super::schedules::link_next;
 use crate::error::Problem;
 use crate::view;
 
-pub(super) async fn list(State(app): State<App>, path: IdPath, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn list(
+    Acting(service): Acting,
+    path: IdPath,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     let id = id(path, "schedule")?;
     let query = query.unwrap_or_default();
     let (after, limit) = runs_page(&query)?;
-    let mut rows = app.service.runs(id, after, limit + 1).await?; // one more tells whether there is a next page
+    let mut rows = service.runs(id, after, limit + 1).await?; // one more tells whether there is a next page
     let more = rows.len() > usize::try_from(limit).unwrap_or_default();
     if more {
         rows.pop();
@@ -30,13 +34,13 @@ pub(super) async fn list(State(app): State<App>, path: IdPath, RawQuery(query): 
     Ok(response)
 }
 
-pub(super) async fn show(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
-    let (row, attempts) = app.service.run(id(path, "run")?).await?;
+pub(super) async fn show(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
+    let (row, attempts) = service.run(id(path, "run")?).await?;
     let mut shown = view::run(&row);
     shown["attempts"] = attempts.iter().map(view::attempt).collect();
     Ok(Json(shown))
 }
 
-pub(super) async fn wake(State(app): State<App>) -> Result<Json<Value>, Problem> {
-    Ok(Json(view::wake(app.service.wake().await?.as_ref())))
+pub(super) async fn wake(Acting(service): Acting) -> Result<Json<Value>, Problem> {
+    Ok(Json(view::wake(service.wake().await?.as_ref())))
 }

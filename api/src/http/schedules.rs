@@ -1,31 +1,31 @@
 //! `/schedules`: register, show, change, cancel.
 
 use axum::Json;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{RawQuery, Request};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use reveille_shared::store::{ScheduleFilter, Selection};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::App;
+use super::Acting;
 use super::listing::Listing;
 use super::query::{ListQuery, deletion};
 use super::request::{IdPath, body, id, is_strict};
 use crate::error::Problem;
-use crate::service::Registered;
+use crate::service::{Registered, Service};
 use crate::view;
 
-pub(super) async fn register(State(app): State<App>, request: Request) -> Result<Json<Value>, Problem> {
+pub(super) async fn register(Acting(service): Acting, request: Request) -> Result<Json<Value>, Problem> {
     let strict = is_strict(request.headers());
-    let registered = app.service.register(&body(request).await?, strict).await?;
+    let registered = service.register(&body(request).await?, strict).await?;
     Ok(Json(shown(&registered)))
 }
 
-pub(super) async fn update(State(app): State<App>, path: IdPath, request: Request) -> Result<Json<Value>, Problem> {
+pub(super) async fn update(Acting(service): Acting, path: IdPath, request: Request) -> Result<Json<Value>, Problem> {
     let id = id(path, "schedule")?;
     let strict = is_strict(request.headers());
-    let registered = app.service.update(id, &body(request).await?, strict).await?;
+    let registered = service.update(id, &body(request).await?, strict).await?;
     Ok(Json(shown(&registered)))
 }
 
@@ -37,8 +37,8 @@ fn shown(registered: &Registered) -> Value {
     answer
 }
 
-pub(super) async fn preview(State(app): State<App>, request: Request) -> Result<Json<Value>, Problem> {
-    let instants = app.service.preview(&body(request).await?)?;
+pub(super) async fn preview(Acting(service): Acting, request: Request) -> Result<Json<Value>, Problem> {
+    let instants = service.preview(&body(request).await?)?;
     let occurrences: Vec<Value> = instants
         .into_iter()
         .map(|instant| json!({"at": view::rfc3339(instant.at), "local": instant.local, "note": instant.note}))
@@ -47,17 +47,17 @@ pub(super) async fn preview(State(app): State<App>, request: Request) -> Result<
 }
 
 /// An array of one: published clients take the first.
-pub(super) async fn show(State(app): State<App>, path: IdPath) -> Result<Json<[Box<RawValue>; 1]>, Problem> {
-    let row = app.service.schedule(id(path, "schedule")?).await?;
+pub(super) async fn show(Acting(service): Acting, path: IdPath) -> Result<Json<[Box<RawValue>; 1]>, Problem> {
+    let row = service.schedule(id(path, "schedule")?).await?;
     Ok(Json([view::schedule(&row)?.json]))
 }
 
 /// Complete unless a page is asked for; 404 when empty, as published clients expect.
-pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn list(Acting(service): Acting, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = query.unwrap_or_default();
     let asked = ListQuery::parse(&query)?;
     let filter = ScheduleFilter { client: asked.client, states: asked.states };
-    let listing = Listing::new(app.service, filter, asked.status, asked.cursor);
+    let listing = Listing::new(service, filter, asked.status, asked.cursor);
     let nothing = || Problem::not_found("no schedule matched");
     let Some(limit) = asked.limit else {
         return listing.whole().await?.ok_or_else(nothing);
@@ -80,17 +80,20 @@ pub(super) fn link_next(response: &mut Response, target: &str) {
     }
 }
 
-pub(super) async fn delete(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
-    delete_selected(&app, Selection::Id(id(path, "schedule")?)).await
+pub(super) async fn delete(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
+    delete_selected(&service, Selection::Id(id(path, "schedule")?)).await
 }
 
-pub(super) async fn delete_matching(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
+pub(super) async fn delete_matching(
+    Acting(service): Acting,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
     let client = deletion(&query.unwrap_or_default())?;
-    delete_selected(&app, Selection::Client(client)).await
+    delete_selected(&service, Selection::Client(client)).await
 }
 
-async fn delete_selected(app: &App, selection: Selection) -> Result<Json<Value>, Problem> {
-    let deleted = app.service.delete(&selection).await?;
+async fn delete_selected(service: &Service, selection: Selection) -> Result<Json<Value>, Problem> {
+    let deleted = service.delete(&selection).await?;
     let mut answer = json!({"count": deleted.count});
     if deleted.in_flight > 0 {
         answer["in_flight"] = json!(deleted.in_flight);
@@ -98,19 +101,19 @@ async fn delete_selected(app: &App, selection: Selection) -> Result<Json<Value>,
     Ok(Json(answer))
 }
 
-pub(super) async fn pause(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+pub(super) async fn pause(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
     let id = id(path, "schedule")?;
-    app.service.pause(id).await?;
+    service.pause(id).await?;
     Ok(Json(json!({"id": id, "state": "paused"})))
 }
 
-pub(super) async fn resume(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
+pub(super) async fn resume(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
     let id = id(path, "schedule")?;
-    app.service.resume(id).await?;
+    service.resume(id).await?;
     Ok(Json(json!({"id": id, "state": "active"})))
 }
 
-pub(super) async fn trigger(State(app): State<App>, path: IdPath) -> Result<Json<Value>, Problem> {
-    let triggered = app.service.trigger(id(path, "schedule")?).await?;
+pub(super) async fn trigger(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
+    let triggered = service.trigger(id(path, "schedule")?).await?;
     Ok(Json(json!({"run_id": triggered.run_id, "due_at": view::rfc3339(triggered.due_at)})))
 }

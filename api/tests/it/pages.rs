@@ -64,7 +64,8 @@ async fn runs_are_paged_newest_first() {
 
 /// Registers so many schedules in one commit.
 async fn register_many(api: &Api, count: usize) {
-    let defaults = Defaults { timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest] };
+    let defaults =
+        Defaults { timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest], connections: Default::default() };
     let registration = |number: usize| {
         let document = document(&number.to_string(), "cron", "@daily").to_string();
         let parsed = document::parse(document.as_bytes(), &defaults, true).unwrap();

@@ -79,23 +79,67 @@ pub enum TaskKind {
     Redis,
 }
 
-/// Where the target of a task is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Where the target of a task is, and in which form it wants the message.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
+    /// Name of a connection of the server's configuration; then `host` is empty, and credentials are the server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// URL (rest, redis) or bootstrap list (kafka).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub host: String,
     /// HTTP method; absent: POST.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// HTTP headers to send, by name as registered.
+    /// Headers to send (rest, kafka), by name as registered.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// Kafka topic or Redis channel.
+    /// Kafka topic; Redis channel, stream or list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// Key of the Kafka record; absent: the run id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// How Redis is told; absent: publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<RedisMode>,
+    /// Entries a Redis stream or list is trimmed to, approximately for a stream; absent: never trimmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maxlen: Option<u64>,
+    /// Whether a Redis PUBLISH that nobody received is a failure.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub require_receiver: bool,
     /// What is sent as the body; absent: the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<BodyMode>,
+    /// The form of the message.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub format: MessageFormat,
+}
+
+/// How a message is given to Redis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedisMode {
+    /// PUBLISH to a channel: whoever listens at that moment receives it.
+    #[default]
+    Publish,
+    /// XADD to a stream.
+    Stream,
+    /// LPUSH to a list.
+    List,
+}
+
+/// The form of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageFormat {
+    /// The body as it is; what names the run travels in headers where the target has them.
+    #[default]
+    Raw,
+    /// CloudEvents 1.0: binary mode over HTTP and Kafka, structured mode in Redis.
+    #[serde(rename = "cloudevents")]
+    CloudEvents,
 }
 
 /// What a target receives.

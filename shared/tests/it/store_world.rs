@@ -102,7 +102,8 @@ impl World {
             "task": {"type": "rest", "connection": {"host": "http://localhost/"}, "data": {"version": version},
                      "failed_policy": "retry", "retry_wait": 5, "max_retry_count": 2}
         });
-        let defaults = Defaults { timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest] };
+        let defaults =
+            Defaults { timezone: "UTC".to_owned(), targets: vec![TaskKind::Rest], connections: Default::default() };
         let parsed = document::parse(text.to_string().as_bytes(), &defaults, true).unwrap();
         Registration {
             id: Uuid::now_v7(),

@@ -4,10 +4,10 @@
 //! Whatever the target does is data, an [`Answer`]: a dispatcher never fails, never retries and never
 //! watches the time, all of which the attempt does. An answer's sentence names no URL, header or body.
 
+mod cloudevents;
+mod message;
 pub(crate) mod rest;
 pub(crate) mod target;
-
-use std::borrow::Cow;
 
 use async_trait::async_trait;
 use reveille_shared::model::UnixMs;
@@ -17,6 +17,7 @@ use reveille_shared::model::task::{BodyMode, TaskKind};
 
 use self::rest::Rest;
 use self::target::TargetPolicy;
+use crate::destination::Destination;
 
 /// Calls one kind of target.
 #[async_trait]
@@ -30,28 +31,13 @@ pub(crate) trait Dispatch: Send + Sync {
 pub(crate) struct Call<'a> {
     pub(crate) run: &'a ClaimedRun,
     pub(crate) definition: &'a Definition,
+    pub(crate) destination: &'a Destination,
     /// The stored text of `definition`.
     pub(crate) payload: &'a str,
     /// What a target receives that asks for nothing in particular.
     pub(crate) default_body: BodyMode,
     /// The database's now, as estimated.
     pub(crate) now: UnixMs,
-}
-
-impl Call<'_> {
-    /// What the target receives: the body, the Kafka value, the Redis message.
-    pub(crate) fn body(&self) -> Cow<'_, str> {
-        match self.definition.task.connection.body.unwrap_or(self.default_body) {
-            BodyMode::Data => Cow::Borrowed(self.definition.task.data.text()),
-            BodyMode::Schedule => Cow::Owned(self.document()),
-        }
-    }
-
-    /// The schedule document as the API shows it: the stored object, with the id that is no part of it.
-    fn document(&self) -> String {
-        let members = self.payload.trim_start().strip_prefix('{').unwrap_or_default();
-        format!(r#"{{"id":"{}",{members}"#, self.run.schedule_id)
-    }
 }
 
 /// What came of a call.

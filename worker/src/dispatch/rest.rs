@@ -5,21 +5,23 @@
 //! proxy: where a call goes is what was registered and vetted, nothing else. Responses are read only to
 //! keep the connection usable, and nothing of them is kept but the status.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, SecondsFormat};
+use chrono::DateTime;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
-use reveille_shared::model::task::Connection;
+use reveille_shared::model::task::{Connection, MessageFormat};
 
 use super::target::{AddressRefused, Resolver, TargetPolicy, judge_literal};
-use super::{Answer, Call, Dispatch};
+use super::{Answer, Call, Dispatch, cloudevents};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -80,10 +82,13 @@ impl Rest {
 
     async fn call(&self, call: &Call<'_>) -> Result<Answer, Outcome> {
         let connection = &call.definition.task.connection;
-        let url = target_url(connection)?;
+        let url = target_url(&call.destination.host)?;
         judge_literal(&self.targets, &url).map_err(address_refused)?;
         let method = method_of(connection)?;
-        let mut headers = document_headers(connection)?;
+        let mut headers = document_headers(&call.destination.headers, |value| call.text(value))?;
+        if connection.format == MessageFormat::CloudEvents {
+            add_event_headers(&mut headers, call)?;
+        }
         add_run_headers(&mut headers, call)?;
         let mut request = self.client.request(method.clone(), url);
         if method != Method::GET && method != Method::HEAD {
@@ -114,8 +119,8 @@ fn address_refused(refusal: AddressRefused) -> Outcome {
     refused(&refusal.to_string())
 }
 
-fn target_url(connection: &Connection) -> Result<Url, Outcome> {
-    let url = Url::parse(&connection.host).map_err(|_| refused("connection.host is not a URL"))?;
+fn target_url(host: &str) -> Result<Url, Outcome> {
+    let url = Url::parse(host).map_err(|_| refused("connection.host is not a URL"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
         _ => Err(refused("connection.host is not an http or https URL")),
@@ -128,16 +133,29 @@ fn method_of(connection: &Connection) -> Result<Method, Outcome> {
     method.map_err(|_| refused("connection.method is not an HTTP method"))
 }
 
-fn document_headers(connection: &Connection) -> Result<HeaderMap, Outcome> {
-    let mut headers = HeaderMap::with_capacity(connection.headers.len() + 8);
-    for (name, value) in &connection.headers {
+fn document_headers<'a>(
+    registered: &'a BTreeMap<String, String>,
+    filled_in: impl Fn(&'a str) -> Cow<'a, str>,
+) -> Result<HeaderMap, Outcome> {
+    let mut headers = HeaderMap::with_capacity(registered.len() + 16);
+    for (name, value) in registered {
         let name = HeaderName::try_from(name.as_str()).map_err(|_| refused("a header's name cannot be sent"))?;
-        let value = HeaderValue::try_from(value.as_str()).map_err(|_| refused("a header's value cannot be sent"))?;
+        let value =
+            HeaderValue::try_from(filled_in(value).as_ref()).map_err(|_| refused("a header's value cannot be sent"))?;
         if !CONNECTION_HEADERS.contains(&name) {
             headers.append(name, value);
         }
     }
     Ok(headers)
+}
+
+/// CloudEvents in binary mode: the attributes are headers, the body stays what it is.
+fn add_event_headers(headers: &mut HeaderMap, call: &Call<'_>) -> Result<(), Outcome> {
+    for (name, value) in cloudevents::attributes(call) {
+        let name = HeaderName::try_from(format!("ce-{name}")).map_err(|_| refused("a header's name cannot be sent"))?;
+        headers.insert(name, text_value(&cloudevents::header_value(&value))?);
+    }
+    Ok(())
 }
 
 /// After the document's headers, so that no document can pretend to be another run.
@@ -149,9 +167,7 @@ fn add_run_headers(headers: &mut HeaderMap, call: &Call<'_>) -> Result<(), Outco
     headers.insert(SCHEDULE_ID, text_value(&run.schedule_id.to_string())?);
     headers.insert(ATTEMPT, HeaderValue::from(run.attempt));
     headers.insert(FENCING_TOKEN, HeaderValue::from(run.lease_token));
-    if let Some(nominal) = DateTime::from_timestamp_millis(run.nominal_at) {
-        headers.insert(NOMINAL_TIME, text_value(&nominal.to_rfc3339_opts(SecondsFormat::Millis, true))?);
-    }
+    headers.insert(NOMINAL_TIME, text_value(&call.scheduled_at())?);
     Ok(())
 }
 
@@ -261,32 +277,26 @@ mod tests {
         }
     }
 
-    fn connection(host: &str) -> Connection {
-        serde_json::from_value(serde_json::json!({ "host": host })).unwrap()
-    }
-
     #[test]
     fn what_cannot_be_sent_is_refused_without_quoting_it() {
         for host in ["localhost:3000/x", "ftp://host/secret", "//host", "", "http://"] {
-            let refusal = target_url(&connection(host)).unwrap_err();
+            let refusal = target_url(host).unwrap_err();
             assert_eq!(refusal.code, OutcomeCode::Refused, "{host}");
             assert!(!refusal.detail.contains("secret"), "{}", refusal.detail);
         }
-        let mut document = connection("http://localhost");
-        document.method = Some("DO IT".to_owned());
-        assert_eq!(method_of(&document).unwrap_err().code, OutcomeCode::Refused);
-        document.headers = [("X-Key".to_owned(), "secret\n".to_owned())].into();
-        let refusal = document_headers(&document).unwrap_err();
+        let connection = Connection { method: Some("DO IT".to_owned()), ..Connection::default() };
+        assert_eq!(method_of(&connection).unwrap_err().code, OutcomeCode::Refused);
+        let headers = [("X-Key".to_owned(), "secret\n".to_owned())].into();
+        let refusal = document_headers(&headers, Cow::from).unwrap_err();
         assert_eq!(refusal.code, OutcomeCode::Refused);
         assert!(!refusal.detail.contains("secret"));
     }
 
     #[test]
     fn headers_of_the_connection_are_not_the_documents_to_set() {
-        let mut document = connection("http://localhost");
         let headers = [("Content-Length", "3"), ("transfer-encoding", "chunked"), ("X-Key", "1")];
-        document.headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let sent = document_headers(&document).unwrap();
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let sent = document_headers(&headers, Cow::from).unwrap();
         assert_eq!(sent.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-key"]);
     }
 }

@@ -5,11 +5,17 @@
 
 use url::Url;
 
+use super::Defaults;
 use super::fields::Fields;
 use super::headers;
-use super::scalar::{Refusal, Scalar, text, word};
+use super::scalar::{Refusal, Scalar, boolean, integer, text, word};
 use crate::model::task::{Connection, TaskKind};
 
+const REDIS_MODES: [&str; 3] = ["publish", "stream", "list"];
+const FORMATS: [&str; 2] = ["raw", "cloudevents"];
+const MAX_KEY_BYTES: usize = 1024;
+const MAX_CONNECTION_NAME_BYTES: usize = 64;
+const MAX_LENGTH: i64 = 1_000_000_000;
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 const BODY_MODES: [&str; 2] = ["data", "schedule"];
 const MAX_HOST_BYTES: usize = 2048;
@@ -17,17 +23,42 @@ const MAX_HOST_BYTES: usize = 2048;
 const MAX_TOPIC_BYTES: usize = 249;
 
 /// `None` only when an error is noted. `kind` is `None` when it was refused; the host is then read as text.
-pub(super) fn read(mut connection: Fields<'_>, kind: Option<TaskKind>) -> Option<Connection> {
-    let host = connection.required("host", |value| host(value, kind));
+pub(super) fn read(mut connection: Fields<'_>, kind: Option<TaskKind>, defaults: &Defaults) -> Option<Connection> {
+    let name = connection.optional("name", |value| named(value, kind, defaults));
+    let host = match name {
+        // The server's configuration says where; a host beside it would be ignored, which nobody can have meant.
+        Some(_) => connection.optional("host", |_| Err(Refusal::new("conflict", "cannot be given with a name"))),
+        None => connection.required("host", |value| host(value, kind)),
+    };
     let method = connection.optional("method", method);
     let headers = connection.optional_object("headers").map(headers::read);
     let topic = match kind {
-        Some(TaskKind::Kafka | TaskKind::Redis) => connection.required("topic", topic),
+        Some(TaskKind::Kafka) => connection.required("topic", kafka_topic),
+        Some(TaskKind::Redis) => connection.required("topic", topic),
         Some(TaskKind::Rest) | None => connection.optional("topic", text(MAX_TOPIC_BYTES)),
     };
+    let key = connection.optional("key", text(MAX_KEY_BYTES));
+    let mode = connection.optional("mode", word(&REDIS_MODES));
+    let maxlen = connection.optional("maxlen", integer(1..=MAX_LENGTH));
+    let require_receiver = connection.optional("require_receiver", boolean).unwrap_or_default();
     let body = connection.optional("body", word(&BODY_MODES));
+    let format = connection.optional("format", word(&FORMATS)).unwrap_or_default();
     connection.finish(&[]);
-    Some(Connection { host: host?, method, headers: headers.unwrap_or_default(), topic, body })
+    let headers = headers.unwrap_or_default();
+    let host = if name.is_some() { String::new() } else { host? };
+    Some(Connection { name, host, method, headers, topic, key, mode, maxlen, require_receiver, body, format })
+}
+
+/// The name of a connection of the server's configuration, of the same kind as the task.
+fn named(value: Scalar<'_>, kind: Option<TaskKind>, defaults: &Defaults) -> Result<String, Refusal> {
+    let name = text(MAX_CONNECTION_NAME_BYTES)(value)?;
+    match (defaults.connections.get(&name), kind) {
+        (None, _) => Err(Refusal::new("unknown_connection", "is no connection of this server's configuration")),
+        (Some(configured), Some(kind)) if *configured != kind => {
+            Err(Refusal::new("unknown_connection", "is a connection of another type of target"))
+        }
+        _ => Ok(name),
+    }
 }
 
 fn host(value: Scalar<'_>, kind: Option<TaskKind>) -> Result<String, Refusal> {
@@ -95,4 +126,13 @@ fn method(value: Scalar<'_>) -> Result<String, Refusal> {
 fn topic(value: Scalar<'_>) -> Result<String, Refusal> {
     let topic = text(MAX_TOPIC_BYTES)(value)?;
     if topic.is_empty() { Err(Refusal::length("must not be empty")) } else { Ok(topic) }
+}
+
+fn kafka_topic(value: Scalar<'_>) -> Result<String, Refusal> {
+    let topic = topic(value)?;
+    let permitted = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    if topic == "." || topic == ".." || !topic.bytes().all(permitted) {
+        return Err(Refusal::format("must be letters, digits, `_`, `.` or `-`"));
+    }
+    Ok(topic)
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::model::schedule::Definition;
-use crate::model::task::DEFAULT_TIMEOUT_S;
+use crate::model::task::{DEFAULT_TIMEOUT_S, RedisMode};
 
 const DEFAULT_METHOD: &str = "POST";
 
@@ -40,6 +40,8 @@ fn spelled_out(definition: &Definition) -> Definition {
     plain.task.timeout.get_or_insert(DEFAULT_TIMEOUT_S);
     let connection = &mut plain.task.connection;
     connection.method.get_or_insert_with(|| DEFAULT_METHOD.to_owned());
+    // The newer fields are left out where they say the default, so that a digest made before they were there still holds.
+    connection.mode = connection.mode.filter(|mode| *mode != RedisMode::default());
     let headers = std::mem::take(&mut connection.headers);
     connection.headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     plain

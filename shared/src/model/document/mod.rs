@@ -17,6 +17,8 @@ mod scalar;
 mod task;
 mod timing;
 
+use std::collections::BTreeMap;
+
 use super::schedule::{ClientKey, DEFAULT_QUEUE, Definition};
 use super::task::TaskKind;
 use super::timing::Timing;
@@ -40,6 +42,8 @@ pub struct Defaults {
     pub timezone: String,
     /// Kinds of target this server can dispatch.
     pub targets: Vec<TaskKind>,
+    /// The connections of its configuration that a document may name.
+    pub connections: BTreeMap<String, TaskKind>,
 }
 
 /// An accepted document.

@@ -28,7 +28,7 @@ pub(super) fn read(mut task: Fields<'_>, defaults: &Defaults) -> Option<Task> {
     if kind.is_some_and(|kind| !defaults.targets.contains(&kind)) {
         task.refuse("type", Refusal::new("target_unavailable", "is a target this server cannot call"));
     }
-    let connection = task.required_object("connection").map(|fields| connection::read(fields, kind));
+    let connection = task.required_object("connection").map(|fields| connection::read(fields, kind, defaults));
     let data = task.optional_raw("data").map(|data| task.noting("data", raw_json(data)));
     let history_check = task.optional("history_check", boolean);
     let failed_policy = task.optional("failed_policy", word(&POLICIES));

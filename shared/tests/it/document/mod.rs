@@ -37,7 +37,11 @@ type Finding = (String, &'static str);
 const ABSENT: &str = "";
 
 fn defaults() -> Defaults {
-    Defaults { timezone: "Europe/Berlin".to_owned(), targets: vec![TaskKind::Rest, TaskKind::Kafka, TaskKind::Redis] }
+    Defaults {
+        timezone: "Europe/Berlin".to_owned(),
+        targets: vec![TaskKind::Rest, TaskKind::Kafka, TaskKind::Redis],
+        connections: [("orders".to_owned(), TaskKind::Kafka)].into(),
+    }
 }
 
 fn read(document: &str) -> Result<Parsed, DocumentError> {

@@ -1,0 +1,99 @@
+//! Where a call goes, with nothing left to look up: the document's connection, or the one it names in the
+//! server's configuration.
+//!
+//! Credentials live here and nowhere later: no outcome, log line or metric is made from a destination.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use reveille_shared::model::run::{Outcome, OutcomeCode};
+use reveille_shared::model::task::{Task, TaskKind};
+use serde::Deserialize;
+
+/// Connections of the server's configuration, by the names that documents use.
+pub type Connections = BTreeMap<String, NamedConnection>;
+
+/// A connection of the server's configuration.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedConnection {
+    /// Which kind of target.
+    #[serde(rename = "type")]
+    pub kind: TaskKind,
+    /// URL (rest, redis) or bootstrap list (kafka).
+    pub host: String,
+    /// Headers sent with every message (rest, kafka); a document's own win.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// User (redis ACL, kafka SASL).
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password of the user.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// SASL mechanism (kafka): `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`; absent: no SASL.
+    #[serde(default)]
+    pub sasl_mechanism: Option<String>,
+    /// Whether to use TLS (kafka; in a URL the scheme says so).
+    #[serde(default)]
+    pub tls: bool,
+    /// PEM file of the certificate authorities to trust in place of the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for NamedConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamedConnection").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Where one call goes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Destination {
+    pub(crate) host: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) sasl_mechanism: Option<String>,
+    pub(crate) tls: bool,
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl Destination {
+    /// The destination of a task.
+    ///
+    /// # Errors
+    /// The outcome of a call that cannot be made for what this worker does not know.
+    pub(crate) fn of(task: &Task, connections: &Connections) -> Result<Self, Outcome> {
+        let connection = &task.connection;
+        let Some(name) = &connection.name else {
+            return Ok(Self {
+                host: connection.host.clone(),
+                headers: connection.headers.clone(),
+                username: None,
+                password: None,
+                sasl_mechanism: None,
+                tls: false,
+                ca_file: None,
+            });
+        };
+        let named = connections.get(name).filter(|named| named.kind == task.kind).ok_or_else(|| {
+            // Not refused for good: the worker's configuration may only be older than the API's.
+            Outcome::new(OutcomeCode::Connect, "the connection that the task names is not configured on this worker")
+        })?;
+        let is_overridden = |name: &str| connection.headers.keys().any(|own| own.eq_ignore_ascii_case(name));
+        let inherited = named.headers.iter().filter(|(name, _)| !is_overridden(name));
+        let headers = inherited.chain(&connection.headers).map(|(name, value)| (name.clone(), value.clone()));
+        Ok(Self {
+            host: named.host.clone(),
+            headers: headers.collect(),
+            username: named.username.clone(),
+            password: named.password.clone(),
+            sasl_mechanism: named.sasl_mechanism.clone(),
+            tls: named.tls,
+            ca_file: named.ca_file.clone(),
+        })
+    }
+}
