@@ -1,20 +1,21 @@
 //! What a process says about itself over HTTP: `/livez`, `/readyz`, `/metrics`. Answers from memory; a
 //! probe costs the database nothing. Holds no data of users, so it needs no token.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::info::Info;
+use reveille_shared::bus::Bus;
 use reveille_shared::runtime::clock::Clock;
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
@@ -29,11 +30,13 @@ pub(crate) struct Health {
     clock: Arc<dyn Clock>,
     lifecycle: Lifecycle,
     ready: Arc<AtomicBool>,
+    /// Where the backlog is read, on a monitor.
+    bus: Arc<OnceLock<Arc<dyn Bus>>>,
 }
 
 impl Health {
     pub(crate) fn new(metrics: Metrics, clock: Arc<dyn Clock>, lifecycle: Lifecycle) -> Self {
-        Self { metrics, clock, lifecycle, ready: Arc::default() }
+        Self { metrics, clock, lifecycle, ready: Arc::default(), bus: Arc::default() }
     }
 
     /// The schema is there and the database was reached once.
@@ -41,12 +44,19 @@ impl Health {
         self.ready.store(true, Ordering::Relaxed);
     }
 
-    /// The three routes.
+    /// This process is a monitor: it answers how much is waiting and coming.
+    pub(crate) fn set_bus(&self, bus: Arc<dyn Bus>) {
+        // Set twice: the first stays.
+        let _ = self.bus.set(bus);
+    }
+
+    /// The routes.
     pub(crate) fn router(&self) -> Router {
         Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .route("/backlog", get(backlog))
             .with_state(self.clone())
     }
 }
@@ -74,6 +84,17 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
     ([(CONTENT_TYPE, OPEN_METRICS)], health.metrics.render())
+}
+
+/// How much is waiting and coming, as the leading monitor counted it last: any monitor answers, and none of them
+/// asks the database for it. 503 while nobody knows: a scaler then leaves things as they are, where a zero would
+/// take the workers away.
+async fn backlog(State(health): State<Health>) -> Response {
+    let Some(bus) = health.bus.get() else { return StatusCode::NOT_FOUND.into_response() };
+    match bus.backlog_read().await {
+        Ok(Some(backlog)) => Json(backlog).into_response(),
+        Ok(None) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not known\n").into_response(),
+    }
 }
 
 /// Metrics of the process as a whole.

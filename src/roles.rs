@@ -144,6 +144,7 @@ impl<'a> Process<'a> {
             door.open(reveille_api::router(context.clone(), self.api_settings()));
         }
         if role.runs(Role::Monitor) {
+            self.health.set_bus(context.bus.clone());
             self.lifecycle.spawn("monitor", reveille_monitor::run(context.clone(), self.monitor_settings()));
         }
         if role.runs(Role::Worker) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use reveille_shared::bus::{Beat, BusError, BusEvent, Subscription};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::telemetry::Pulse;
-use reveille_shared::store::{StoreError, WakeReading};
+use reveille_shared::store::{Backlog, StoreError, WakeReading};
 use tokio::time::timeout;
 
 use crate::Settings;
@@ -20,6 +20,9 @@ use crate::watch::{Moment, Push, Reason, Watch, to_tell};
 
 /// Heartbeats that may be missed because the database fails, before the leader gives up.
 const FAILURES: u32 = 2;
+
+/// For how many rechecks a forecast is worth telling when no newer one comes.
+const FORECASTS: u32 = 3;
 
 /// How a term ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub(crate) struct Term<'a> {
     /// Whether the last look and the last heartbeat worked.
     sound: bool,
     store_failures: u32,
+    /// When it counts again how much is waiting and coming.
+    forecast_at: Duration,
 }
 
 impl<'a> Term<'a> {
@@ -84,6 +89,7 @@ impl<'a> Term<'a> {
             renewed_at: now,
             sound: true,
             store_failures: 0,
+            forecast_at: now,
         }
     }
 
@@ -225,11 +231,25 @@ impl<'a> Term<'a> {
         Ok(self.watch.on_reading(now, &reading, &set))
     }
 
-    async fn read(&self) -> Result<WakeReading, LookError> {
-        let reading = self.ask(self.context.store.wake_read()).await?;
+    async fn read(&mut self) -> Result<WakeReading, LookError> {
+        let reading = if self.now().at < self.forecast_at {
+            self.ask(self.context.store.wake_read()).await?
+        } else {
+            let (reading, backlog) = self.ask(self.context.store.wake_forecast()).await?;
+            self.forecast_at = self.now().at + self.settings.recheck / 2;
+            self.tell(&backlog).await;
+            reading
+        };
         self.context.clock.observe(reading.now);
         self.metrics.overdue(reading.overdue);
         Ok(reading)
+    }
+
+    /// Only for whoever scales the workers: nobody is woken by it, so a failure is no reason to look again.
+    async fn tell(&self, backlog: &Backlog) {
+        if let Err(error) = self.context.bus.backlog_tell(backlog, FORECASTS * self.settings.recheck).await {
+            tracing::debug!(error = &error as &dyn Error, "the backlog could not be told");
+        }
     }
 
     /// Awaits the database for as long as the next heartbeat can still come in time.

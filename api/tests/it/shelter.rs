@@ -10,6 +10,7 @@ use reveille_shared::bus::local::LocalBus;
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::bus::{Beat, Bus, BusError, Subscription};
 use reveille_shared::model::UnixMs;
+use reveille_shared::store::Backlog;
 
 use crate::support::{Answer, Api, document};
 
@@ -55,6 +56,12 @@ impl Bus for TroubledBus {
             Trouble::Hangs => std::future::pending().await,
             Trouble::Fails => Err(BusError::Unreadable("as the test wants it".to_owned())),
         }
+    }
+    async fn backlog_tell(&self, backlog: &Backlog, ttl: Duration) -> Result<(), BusError> {
+        self.sound.backlog_tell(backlog, ttl).await
+    }
+    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+        self.sound.backlog_read().await
     }
     fn subscribe(&self) -> Subscription {
         self.sound.subscribe()

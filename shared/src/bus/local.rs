@@ -12,6 +12,7 @@ use super::subscription::{Feed, Subscription, channel};
 use super::wake::{self, WakeState, fresh_nonce};
 use super::{Beat, Bus, BusError, BusEvent};
 use crate::model::UnixMs;
+use crate::store::Backlog;
 
 /// The wake state of one process.
 #[derive(Default)]
@@ -24,6 +25,7 @@ struct Inner {
     key: Option<WakeState>,
     leader: Option<String>,
     feeds: Vec<Feed>,
+    backlog: Option<Backlog>,
 }
 
 impl LocalBus {
@@ -93,6 +95,15 @@ impl Bus for LocalBus {
 
     async fn read(&self) -> Result<Option<WakeState>, BusError> {
         Ok(self.lock().key.clone())
+    }
+
+    async fn backlog_tell(&self, backlog: &Backlog, _ttl: Duration) -> Result<(), BusError> {
+        self.lock().backlog = Some(*backlog);
+        Ok(())
+    }
+
+    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+        Ok(self.lock().backlog)
     }
 
     fn subscribe(&self) -> Subscription {

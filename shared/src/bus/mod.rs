@@ -18,6 +18,7 @@ use async_trait::async_trait;
 pub use self::subscription::Subscription;
 use self::wake::WakeState;
 use crate::model::UnixMs;
+use crate::store::Backlog;
 
 /// The carrier of the wake state.
 #[async_trait]
@@ -53,6 +54,13 @@ pub trait Bus: Send + Sync + 'static {
 
     /// The state, `None` when there is none.
     async fn read(&self) -> Result<Option<WakeState>, BusError>;
+
+    /// Tells everybody how much is waiting and coming, for as long as `ttl`: the leading monitor knows, whoever
+    /// is asked answers.
+    async fn backlog_tell(&self, backlog: &Backlog, ttl: Duration) -> Result<(), BusError>;
+
+    /// What was told last; `None` when that is too long ago.
+    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError>;
 
     /// Listens for as long as the subscription lives. Reconnects for ever by itself.
     fn subscribe(&self) -> Subscription;

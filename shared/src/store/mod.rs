@@ -101,6 +101,9 @@ pub trait Store: Send + Sync + 'static {
     /// What the monitor needs to know, in one statement.
     async fn wake_read(&self) -> Result<WakeReading, StoreError>;
 
+    /// The same, and how much is waiting and coming: still one statement, dearer when much is coming.
+    async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError>;
+
     /// Deletes up to `limit` finished rows whose time has come; answers how many went.
     async fn prune(&self, limit: i64) -> Result<u64, StoreError>;
 

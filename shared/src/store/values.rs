@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::run::{ClaimedRun, OutcomeCode, RunState};
 use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::Arming;
@@ -187,6 +189,21 @@ pub struct WakeReading {
     pub next_prune: Option<UnixMs>,
     /// Pending runs that are due, counted up to 10 000.
     pub overdue: i64,
+}
+
+/// How much is waiting and how much is coming, as the leading monitor counted it: what workers are scaled by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Pending runs that are due, counted up to 10 000.
+    pub overdue_runs: i64,
+    /// Runs that workers hold, counted up to 10 000.
+    pub running_runs: i64,
+    /// Runs that become due in the next minute, counted up to 10 000.
+    pub due_next_minute: i64,
+    /// Runs that become due in the next five minutes, counted up to 10 000.
+    pub due_next_five_minutes: i64,
+    /// When that was, by the database's clock.
+    pub as_of_ms: UnixMs,
 }
 
 /// A schedule as it is read.

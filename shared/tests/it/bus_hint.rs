@@ -13,6 +13,7 @@ use reveille_shared::bus::{Beat, Bus, BusError, Subscription};
 use reveille_shared::model::UnixMs;
 use reveille_shared::runtime::clock::SystemClock;
 use reveille_shared::runtime::lifecycle::Lifecycle;
+use reveille_shared::store::Backlog;
 use tokio::sync::Semaphore;
 
 use crate::eventually;
@@ -69,6 +70,14 @@ impl Bus for SlowAnswers {
 
     async fn read(&self) -> Result<Option<WakeState>, BusError> {
         self.bus.read().await
+    }
+
+    async fn backlog_tell(&self, backlog: &Backlog, ttl: Duration) -> Result<(), BusError> {
+        self.bus.backlog_tell(backlog, ttl).await
+    }
+
+    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+        self.bus.backlog_read().await
     }
 
     fn subscribe(&self) -> Subscription {

@@ -9,8 +9,8 @@ use reveille_shared::model::run::{
 use reveille_shared::model::schedule::{ClientKey, ScheduleState};
 use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
 use reveille_shared::store::{
-    Change, Claim, Claimed, InjectedNow, Page, Registration, ScheduleFilter, Selection, SettleResult, Settled, Store,
-    StoreError, StoreSettings, open,
+    Backlog, Change, Claim, Claimed, InjectedNow, Page, Registration, ScheduleFilter, Selection, SettleResult, Settled,
+    Store, StoreError, StoreSettings, open,
 };
 use reveille_testkit::Postgres;
 use uuid::Uuid;
@@ -438,6 +438,13 @@ async fn tells_the_monitor(f: Fixture) {
     let run = f.claim(1).await.runs.remove(0);
     let reading = f.store.wake_read().await.unwrap();
     assert_eq!((reading.next_due, reading.next_lease, reading.overdue), (Some(START), Some(START + 30_000), 1));
+    f.register(registration("d", "1", cron(START + 60_001))).await;
+    f.register(registration("e", "1", cron(START + 300_001))).await;
+    let (same, backlog) = f.store.wake_forecast().await.unwrap();
+    assert_eq!((same.next_due, same.next_lease, same.overdue), (reading.next_due, reading.next_lease, 1));
+    let counted =
+        Backlog { overdue_runs: 1, running_runs: 1, due_next_minute: 1, due_next_five_minutes: 2, as_of_ms: START };
+    assert_eq!(backlog, counted);
     f.settle(&run, finish(RunState::Succeeded, None)).await;
     assert_eq!(f.store.wake_read().await.unwrap().next_prune, Some(START + 60_000));
     assert_eq!(f.store.ping().await.unwrap(), START);

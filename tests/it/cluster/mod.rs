@@ -1,5 +1,6 @@
 //! The clustered deployment as processes: API, monitors and workers over real PostgreSQL and Redis.
 
+mod backlog;
 mod crash_points;
 mod database_faults;
 mod idle;

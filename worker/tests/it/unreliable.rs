@@ -11,8 +11,8 @@ use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::model::timing::Arming;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
-    AttemptRow, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled,
-    Store, StoreError, Triggered, Upserted, WakeReading,
+    AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection,
+    Settled, Store, StoreError, Triggered, Upserted, WakeReading,
 };
 use tokio::sync::watch;
 
@@ -140,6 +140,10 @@ impl Store for Unreliable {
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
         self.inner.run_list(schedule, after, limit).await
+    }
+
+    async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
+        self.inner.wake_forecast().await
     }
 
     async fn wake_read(&self) -> Result<WakeReading, StoreError> {

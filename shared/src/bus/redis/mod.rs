@@ -5,7 +5,8 @@
 //! 3 s, subscriptions wait. URLs and errors with credentials are never logged.
 //!
 //! Names, for namespace `reveille` (the braces put them into one slot of a cluster):
-//! `{reveille}:wake`, the state as JSON and the channel; `{reveille}:monitor`, who leads. Two installations
+//! `{reveille}:wake`, the state as JSON and the channel; `{reveille}:monitor`, who leads;
+//! `{reveille}:backlog`, how much is waiting and coming. Two installations
 //! on one server need two namespaces: database numbers separate keys, not channels.
 
 mod commands;
@@ -28,6 +29,7 @@ use super::{Beat, Bus, BusError};
 use crate::model::UnixMs;
 use crate::runtime::clock::Clock;
 use crate::runtime::lifecycle::Lifecycle;
+use crate::store::Backlog;
 
 /// The wake state in Redis.
 pub struct RedisBus {
@@ -44,6 +46,7 @@ pub struct RedisBus {
 struct Names {
     wake: String,
     monitor: String,
+    backlog: String,
 }
 
 impl RedisBus {
@@ -57,7 +60,11 @@ impl RedisBus {
         Ok(Self {
             commands: Arc::new(Commands::new(client.clone())),
             client,
-            names: Names { wake: format!("{{{namespace}}}:wake"), monitor: format!("{{{namespace}}}:monitor") },
+            names: Names {
+                wake: format!("{{{namespace}}}:wake"),
+                monitor: format!("{{{namespace}}}:monitor"),
+                backlog: format!("{{{namespace}}}:backlog"),
+            },
             scripts: Scripts::new(),
             clock,
             lifecycle: lifecycle.clone(),
@@ -115,6 +122,21 @@ impl Bus for RedisBus {
 
     async fn read(&self) -> Result<Option<WakeState>, BusError> {
         self.commands.read(&self.names).await
+    }
+
+    async fn backlog_tell(&self, backlog: &Backlog, ttl: Duration) -> Result<(), BusError> {
+        let text = serde_json::to_string(backlog).map_err(|error| BusError::Unreadable(error.to_string()))?;
+        let mut set = ::redis::cmd("SET");
+        set.arg(&self.names.backlog).arg(text).arg("PX").arg(millis(ttl));
+        self.commands.ask(&Request::Command(&set)).await
+    }
+
+    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+        let mut get = ::redis::cmd("GET");
+        get.arg(&self.names.backlog);
+        let text: Option<String> = self.commands.ask(&Request::Command(&get)).await?;
+        let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+        parsed.map_err(|error| BusError::Unreadable(error.to_string()))
     }
 
     fn subscribe(&self) -> Subscription {

@@ -17,8 +17,8 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::{
-    AttemptRow, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled,
-    StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, WakeReading, millis,
+    AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection,
+    Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, WakeReading, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -177,6 +177,10 @@ impl Store for PostgresStore {
 
     async fn wake_read(&self) -> Result<WakeReading, StoreError> {
         self.wake().await
+    }
+
+    async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
+        self.forecast().await
     }
 
     async fn prune(&self, limit: i64) -> Result<u64, StoreError> {

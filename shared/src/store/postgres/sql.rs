@@ -351,11 +351,13 @@ renewed AS (
 SELECT n.ord IS NOT NULL FROM input i LEFT JOIN renewed n ON n.ord = i.ord ORDER BY i.ord"
 );
 
-/// All the monitor needs to know.
-pub const WAKE_READ: &str = concat!(
-    "WITH ",
-    clock!(),
-    "
+/// What the monitor needs to know, without the FROM that ends it.
+macro_rules! wake_select {
+    () => {
+        concat!(
+            "WITH ",
+            clock!(),
+            "
 SELECT c.now,
        (SELECT due_at FROM runs WHERE state = 0 ORDER BY due_at LIMIT 1) AS next_due,
        (SELECT due_at FROM runs WHERE state = 0 AND due_at > c.now ORDER BY due_at LIMIT 1) AS next_ahead,
@@ -363,7 +365,23 @@ SELECT c.now,
        least((SELECT prune_at FROM runs WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1),
              (SELECT prune_at FROM schedules WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1),
              (SELECT prune_at FROM attempts ORDER BY prune_at LIMIT 1)) AS next_prune,
-       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now LIMIT 10000) o) AS overdue
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now LIMIT 10000) o) AS overdue"
+        )
+    };
+}
+
+/// All the monitor needs to know.
+pub const WAKE_READ: &str = concat!(wake_select!(), "\n  FROM clock c");
+
+/// The same, and how much is running and coming.
+pub const WAKE_FORECAST: &str = concat!(
+    wake_select!(),
+    ",
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 1 LIMIT 10000) o) AS running,
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 60000
+                               LIMIT 10000) o) AS next_minute,
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 300000
+                               LIMIT 10000) o) AS next_five_minutes
   FROM clock c"
 );
 

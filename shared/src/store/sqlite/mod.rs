@@ -16,8 +16,8 @@ use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, 
 use sqlx::{SqliteConnection, Transaction};
 
 use super::{
-    AttemptRow, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled,
-    StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, WakeReading, millis,
+    AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection,
+    Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, WakeReading, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -152,6 +152,10 @@ impl Store for SqliteStore {
 
     async fn wake_read(&self) -> Result<WakeReading, StoreError> {
         self.wake().await
+    }
+
+    async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
+        self.forecast().await
     }
 
     async fn prune(&self, limit: i64) -> Result<u64, StoreError> {

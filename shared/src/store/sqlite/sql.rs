@@ -216,8 +216,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
 /// Prolongs a lease that is still held.
 pub const RUN_RENEW: &str = "UPDATE runs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 1";
 
-/// All the monitor needs to know; `$1` is the injected now.
-pub const WAKE_READ: &str = "\
+/// What the monitor needs to know, without the FROM that ends it.
+macro_rules! wake_select {
+    () => {
+        "\
 WITH clock AS MATERIALIZED (SELECT coalesce($1, CAST(round(unixepoch('subsec') * 1000) AS INTEGER)) AS now)
 SELECT c.now AS now,
        (SELECT due_at FROM runs WHERE state = 0 ORDER BY due_at LIMIT 1) AS next_due,
@@ -226,8 +228,24 @@ SELECT c.now AS now,
        (SELECT min(at) FROM (SELECT (SELECT min(prune_at) FROM runs WHERE prune_at IS NOT NULL) AS at
                    UNION ALL SELECT (SELECT min(prune_at) FROM schedules WHERE prune_at IS NOT NULL)
                    UNION ALL SELECT (SELECT min(prune_at) FROM attempts))) AS next_prune,
-       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now LIMIT 10000)) AS overdue
-  FROM clock c";
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now LIMIT 10000)) AS overdue"
+    };
+}
+
+/// All the monitor needs to know; `$1` is the injected now.
+pub const WAKE_READ: &str = concat!(wake_select!(), "\n  FROM clock c");
+
+/// The same, and how much is running and coming.
+pub const WAKE_FORECAST: &str = concat!(
+    wake_select!(),
+    ",
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 1 LIMIT 10000)) AS running,
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 60000
+                               LIMIT 10000)) AS next_minute,
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 300000
+                               LIMIT 10000)) AS next_five_minutes
+  FROM clock c"
+);
 
 /// Deletes a batch of old runs.
 pub const PRUNE_RUNS: &str =

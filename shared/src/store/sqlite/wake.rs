@@ -1,23 +1,31 @@
 //! What the monitor needs of SQLite: the next wake, pruning, terms.
 
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::{SqliteStore, sql};
 use crate::model::UnixMs;
-use crate::store::{StoreError, WakeReading};
+use crate::store::{Backlog, StoreError, WakeReading};
 
 impl SqliteStore {
     pub(super) async fn wake(&self) -> Result<WakeReading, StoreError> {
         self.statements.count(1);
         let row = sqlx::query(sql::WAKE_READ).bind(self.injected_now()).fetch_one(&self.readers).await?;
-        Ok(WakeReading {
-            now: row.try_get("now")?,
-            next_due: row.try_get("next_due")?,
-            next_ahead: row.try_get("next_ahead")?,
-            next_lease: row.try_get("next_lease")?,
-            next_prune: row.try_get("next_prune")?,
-            overdue: row.try_get("overdue")?,
-        })
+        wake_reading(&row)
+    }
+
+    pub(super) async fn forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
+        self.statements.count(1);
+        let row = sqlx::query(sql::WAKE_FORECAST).bind(self.injected_now()).fetch_one(&self.readers).await?;
+        let reading = wake_reading(&row)?;
+        let backlog = Backlog {
+            overdue_runs: reading.overdue,
+            running_runs: row.try_get("running")?,
+            due_next_minute: row.try_get("next_minute")?,
+            due_next_five_minutes: row.try_get("next_five_minutes")?,
+            as_of_ms: reading.now,
+        };
+        Ok((reading, backlog))
     }
 
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
@@ -40,4 +48,15 @@ impl SqliteStore {
         let mut connection = self.readers.acquire().await?;
         self.read_now(&mut connection).await
     }
+}
+
+fn wake_reading(row: &SqliteRow) -> Result<WakeReading, StoreError> {
+    Ok(WakeReading {
+        now: row.try_get("now")?,
+        next_due: row.try_get("next_due")?,
+        next_ahead: row.try_get("next_ahead")?,
+        next_lease: row.try_get("next_lease")?,
+        next_prune: row.try_get("next_prune")?,
+        overdue: row.try_get("overdue")?,
+    })
 }
