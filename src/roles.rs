@@ -314,7 +314,7 @@ pub(crate) fn store_settings(settings: &Settings) -> StoreSettings {
 
 async fn open_once(url: &str, settings: &Settings, migrate: bool) -> Result<Arc<dyn Store>, StoreError> {
     let store = store::open(url, store_settings(settings)).await?;
-    let outcome = if migrate { store.migrate().await } else { store.ping().await.map(|_| ()) };
+    let outcome = if migrate { store.migrate().await } else { store.schema_check().await };
     match outcome {
         Ok(()) => Ok(store),
         Err(error) => {

@@ -111,7 +111,7 @@ impl From<StoreError> for Problem {
                     "the database did not answer; whether the request took effect is unknown, repeating it is safe",
                 )
             }
-            StoreError::Broken(_) | StoreError::Migration(_) => {
+            StoreError::Broken(_) | StoreError::SchemaBehind | StoreError::Migration(_) => {
                 tracing::error!(error = %error, "database error, request failed");
                 internal()
             }

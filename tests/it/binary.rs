@@ -129,6 +129,20 @@ async fn a_role_waits_for_its_database() {
     assert_eq!(warnings, 1, "said once, not at every try");
 }
 
+#[tokio::test]
+async fn a_role_that_must_not_migrate_waits_for_who_does() {
+    let dir = scratch_dir("no-migrate");
+    let process = serve(&dir).args(["--no-migrate"]).with_ready_file().start();
+    process.wait_output("`reveille migrate` has not run yet", PATIENCE).await;
+    let address = listen_address(&process.stderr());
+    assert_eq!(get(&address, "/livez").await.0, 200);
+    assert_eq!(get(&address, "/readyz").await.0, 503);
+    let migration = reveille(&["migrate", "--data-dir"]).args([&dir]).start();
+    assert!(migration.wait_exit(PATIENCE).await.success());
+    process.wait_ready(PATIENCE).await;
+    assert_eq!(get(&address, "/readyz").await.0, 200);
+}
+
 fn listen_address(log: &str) -> String {
     let found = log.split_whitespace().find_map(|word| word.strip_prefix("listen="));
     found.expect("the bound address is logged").to_owned()

@@ -120,6 +120,12 @@ pub trait Store: Send + Sync + 'static {
     /// than two seconds at a time.
     async fn migrate(&self) -> Result<(), StoreError>;
 
+    /// Whether the schema is what this version needs; a newer one is.
+    ///
+    /// # Errors
+    /// [`StoreError::SchemaBehind`] until somebody migrated it.
+    async fn schema_check(&self) -> Result<(), StoreError>;
+
     /// Statements sent to the database since this store was opened.
     fn statements(&self) -> u64;
 
@@ -221,6 +227,9 @@ pub enum StoreError {
     /// The database answered something this version cannot read, or refused for good.
     #[error("database error: {0}")]
     Broken(String),
+    /// The schema is older than this version needs, and others bring it up to date.
+    #[error("the schema is not what this version needs: `reveille migrate` has not run yet")]
+    SchemaBehind,
     /// The schema could not be brought up to date.
     #[error("migration failed")]
     Migration(#[source] sqlx::migrate::MigrateError),
@@ -247,7 +256,7 @@ impl StoreError {
     /// away, not wrong.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unavailable(_) => true,
+            Self::Unavailable(_) | Self::SchemaBehind => true,
             Self::Migration(
                 sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
             ) => !matches!(error, sqlx::Error::Database(_)),

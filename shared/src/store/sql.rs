@@ -39,3 +39,6 @@ pub const LATEST_BY_ID: &str = "SELECT max(nominal_at) FROM runs WHERE schedule_
 
 /// Begins a term.
 pub const EPOCH_NEXT: &str = "UPDATE epochs SET epoch = epoch + 1 RETURNING epoch";
+
+/// The migrations that were applied, as sqlx keeps them.
+pub const SCHEMA: &str = "SELECT version FROM _sqlx_migrations WHERE success";

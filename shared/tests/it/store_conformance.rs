@@ -31,8 +31,10 @@ impl Fixture {
         let settings =
             StoreSettings { injected_now: Some(now.clone()), retain_runs: RETAIN, ..StoreSettings::default() };
         let store = open(url, settings).await.unwrap();
+        assert!(matches!(store.schema_check().await, Err(StoreError::SchemaBehind)));
         store.migrate().await.unwrap();
         store.migrate().await.unwrap(); // again is nothing
+        store.schema_check().await.unwrap();
         Self { store, now, _folder: folder }
     }
 

@@ -142,6 +142,10 @@ impl Store for Unreliable {
         self.inner.run_list(schedule, after, limit).await
     }
 
+    async fn schema_check(&self) -> Result<(), StoreError> {
+        self.inner.schema_check().await
+    }
+
     async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
         self.inner.wake_forecast().await
     }

@@ -210,6 +210,10 @@ impl Store for PostgresStore {
         }
     }
 
+    async fn schema_check(&self) -> Result<(), StoreError> {
+        self.schema().await
+    }
+
     fn statements(&self) -> u64 {
         self.statements.get()
     }

@@ -1,9 +1,9 @@
-//! What the monitor needs of PostgreSQL: the next wake, pruning, terms.
+//! What the monitor needs of PostgreSQL: the next wake, pruning, terms; and whether the schema is there.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::{PostgresStore, sql};
+use super::{MIGRATIONS, PostgresStore, sql};
 use crate::model::UnixMs;
 use crate::store::{Backlog, StoreError, WakeReading};
 
@@ -33,6 +33,20 @@ impl PostgresStore {
         let pruned: i64 =
             sqlx::query_scalar(sql::PRUNE).bind(self.injected_now()).bind(limit).fetch_one(&self.pool).await?;
         Ok(pruned.unsigned_abs())
+    }
+
+    pub(super) async fn schema(&self) -> Result<(), StoreError> {
+        self.statements.count(1);
+        let applied: Result<Vec<i64>, sqlx::Error> = sqlx::query_scalar(sql::SCHEMA).fetch_all(&self.pool).await;
+        let is_never_migrated = |error: &sqlx::Error| {
+            error.as_database_error().is_some_and(|database| database.code().as_deref() == Some("42P01"))
+        };
+        match applied {
+            Ok(applied) if MIGRATIONS.iter().all(|needed| applied.contains(&needed.version)) => Ok(()),
+            Ok(_) => Err(StoreError::SchemaBehind),
+            Err(error) if is_never_migrated(&error) => Err(StoreError::SchemaBehind),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) async fn epoch(&self) -> Result<i64, StoreError> {

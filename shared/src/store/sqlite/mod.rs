@@ -183,6 +183,10 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn schema_check(&self) -> Result<(), StoreError> {
+        self.schema().await
+    }
+
     fn statements(&self) -> u64 {
         self.statements.get()
     }

@@ -1,9 +1,9 @@
-//! What the monitor needs of SQLite: the next wake, pruning, terms.
+//! What the monitor needs of SQLite: the next wake, pruning, terms; and whether the schema is there.
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{SqliteStore, sql};
+use super::{MIGRATIONS, SqliteStore, sql};
 use crate::model::UnixMs;
 use crate::store::{Backlog, StoreError, WakeReading};
 
@@ -36,6 +36,20 @@ impl SqliteStore {
         }
         transaction.commit().await?;
         Ok(pruned)
+    }
+
+    pub(super) async fn schema(&self) -> Result<(), StoreError> {
+        self.statements.count(1);
+        let applied: Result<Vec<i64>, sqlx::Error> = sqlx::query_scalar(sql::SCHEMA).fetch_all(&self.readers).await;
+        let is_never_migrated = |error: &sqlx::Error| {
+            error.as_database_error().is_some_and(|database| database.message().starts_with("no such table"))
+        };
+        match applied {
+            Ok(applied) if MIGRATIONS.iter().all(|needed| applied.contains(&needed.version)) => Ok(()),
+            Ok(_) => Err(StoreError::SchemaBehind),
+            Err(error) if is_never_migrated(&error) => Err(StoreError::SchemaBehind),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) async fn epoch(&self) -> Result<i64, StoreError> {
