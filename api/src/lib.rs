@@ -41,7 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             default_timezone: "UTC".to_owned(),
-            targets: vec![TaskKind::Rest],
+            targets: vec![TaskKind::Rest, TaskKind::Redis],
             connections: BTreeMap::new(),
             request_timeout: Duration::from_secs(30),
         }

@@ -32,7 +32,7 @@ pub(crate) struct Attempts {
     pub(crate) context: Context,
     pub(crate) settings: Settings,
     pub(crate) metrics: WorkerMetrics,
-    pub(crate) dispatchers: Dispatchers,
+    pub(crate) dispatchers: Arc<Dispatchers>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) settlements: mpsc::Sender<Settlement>,
     /// Fires when the calls in flight have had the time that a shutdown gives them.

@@ -50,15 +50,28 @@ impl fmt::Debug for NamedConnection {
 }
 
 /// Where one call goes.
-#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Destination {
-    pub(crate) host: String,
+    pub(crate) endpoint: Endpoint,
     pub(crate) headers: BTreeMap<String, String>,
+}
+
+/// What one connection serves: calls to equal endpoints share theirs.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Endpoint {
+    /// URL (rest, redis) or bootstrap list (kafka).
+    pub(crate) host: String,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
     pub(crate) sasl_mechanism: Option<String>,
     pub(crate) tls: bool,
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl Endpoint {
+    /// A host without anything else.
+    pub(crate) fn at(host: &str) -> Self {
+        Self { host: host.to_owned(), username: None, password: None, sasl_mechanism: None, tls: false, ca_file: None }
+    }
 }
 
 impl Destination {
@@ -69,15 +82,7 @@ impl Destination {
     pub(crate) fn of(task: &Task, connections: &Connections) -> Result<Self, Outcome> {
         let connection = &task.connection;
         let Some(name) = &connection.name else {
-            return Ok(Self {
-                host: connection.host.clone(),
-                headers: connection.headers.clone(),
-                username: None,
-                password: None,
-                sasl_mechanism: None,
-                tls: false,
-                ca_file: None,
-            });
+            return Ok(Self { endpoint: Endpoint::at(&connection.host), headers: connection.headers.clone() });
         };
         let named = connections.get(name).filter(|named| named.kind == task.kind).ok_or_else(|| {
             // Not refused for good: the worker's configuration may only be older than the API's.
@@ -86,14 +91,14 @@ impl Destination {
         let is_overridden = |name: &str| connection.headers.keys().any(|own| own.eq_ignore_ascii_case(name));
         let inherited = named.headers.iter().filter(|(name, _)| !is_overridden(name));
         let headers = inherited.chain(&connection.headers).map(|(name, value)| (name.clone(), value.clone()));
-        Ok(Self {
+        let endpoint = Endpoint {
             host: named.host.clone(),
-            headers: headers.collect(),
             username: named.username.clone(),
             password: named.password.clone(),
             sasl_mechanism: named.sasl_mechanism.clone(),
             tls: named.tls,
             ca_file: named.ca_file.clone(),
-        })
+        };
+        Ok(Self { endpoint, headers: headers.collect() })
     }
 }

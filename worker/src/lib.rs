@@ -100,8 +100,8 @@ pub fn install_tls() {
 pub async fn run(context: Context, settings: Settings) {
     // Subscribed before anything else: what is published from here on is heard.
     let bus = context.bus.subscribe();
-    let dispatchers = match Dispatchers::new(settings.targets.clone()) {
-        Ok(dispatchers) => dispatchers,
+    let dispatchers = match Dispatchers::new(&context, settings.targets.clone()) {
+        Ok(dispatchers) => Arc::new(dispatchers),
         Err(error) => {
             tracing::error!(error, "the worker cannot dispatch, the process will stop");
             context.lifecycle.failed().cancel();
@@ -117,6 +117,7 @@ pub async fn run(context: Context, settings: Settings) {
     let (armed, own_hints) = mpsc::unbounded_channel();
     let duties =
         Duties::start(&context, &leases, Settler { context: context.clone(), metrics: metrics.clone(), queue, armed });
+    duties.keep_tidy(&context, dispatchers.clone());
     let drain = settings.drain;
     let drain_over = CancellationToken::new();
     let attempts = Attempts {
@@ -190,6 +191,12 @@ impl Duties {
         });
         context.lifecycle.spawn("worker leases", renew_leases(context.clone(), leases.clone(), ended.clone()));
         Self { ended, settled }
+    }
+
+    /// Closes the connections to targets that nobody uses.
+    fn keep_tidy(&self, context: &Context, dispatchers: Arc<Dispatchers>) {
+        let (clock, ended) = (context.clock.clock().clone(), self.ended.clone());
+        context.lifecycle.spawn("worker connections", async move { dispatchers.tidy(clock.as_ref(), &ended).await });
     }
 
     async fn end(self, context: &Context, deadline: Duration) {

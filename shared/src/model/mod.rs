@@ -4,6 +4,7 @@
 pub mod cron;
 pub mod document;
 pub mod policy;
+pub mod redis_url;
 pub mod run;
 pub mod schedule;
 pub mod task;

@@ -151,6 +151,10 @@ pub enum OutcomeCode {
     Connect,
     /// The connection broke, or the answer was not readable.
     Transport,
+    /// The target was reached and did not take it: an error of a Redis server or of a Kafka broker.
+    Rejected,
+    /// Nobody listened to what was published, and the task wants a receiver.
+    NoReceiver,
     /// The target may not be called: address refused, document not dispatchable.
     Refused,
     /// Trust in the lease ran out during the call; the run comes back.
@@ -171,12 +175,14 @@ pub enum OutcomeCode {
 
 impl OutcomeCode {
     /// All codes, for decoding.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Ok,
         Self::HttpStatus,
         Self::Timeout,
         Self::Connect,
         Self::Transport,
+        Self::Rejected,
+        Self::NoReceiver,
         Self::Refused,
         Self::LeaseLost,
         Self::Unknown,
@@ -195,6 +201,8 @@ impl OutcomeCode {
             Self::Timeout => "timeout",
             Self::Connect => "connect",
             Self::Transport => "transport",
+            Self::Rejected => "rejected",
+            Self::NoReceiver => "no_receiver",
             Self::Refused => "refused",
             Self::LeaseLost => "lease_lost",
             Self::Unknown => "unknown",

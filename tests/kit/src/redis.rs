@@ -25,6 +25,7 @@ const INSTALL: &str = "redis-server is not installed: run ./ci/test, or `apt-get
 pub struct Redis {
     dir: PathBuf,
     port: u16,
+    settings: Vec<String>,
     server: Mutex<GuardedChild>,
     names: AtomicU32,
 }
@@ -38,12 +39,19 @@ impl Redis {
 
     /// A private server, to be killed, stopped and restarted.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A private server with settings of its own, as on its command line: `["--cluster-enabled", "yes"]`. A first
+    /// one without dashes is the path of a configuration file.
+    pub async fn start_with(settings: &[&str]) -> Self {
         assert_installed();
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let dir = scratch_dir("redis");
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
-            if let Some(server) = serve(&dir, port).await {
-                return Self { dir, port, server: Mutex::new(server), names: AtomicU32::new(0) };
+            if let Some(server) = serve(&dir, port, &settings).await {
+                return Self { dir, port, settings, server: Mutex::new(server), names: AtomicU32::new(0) };
             }
         }
         panic!("redis-server did not start on any of {PORT_ATTEMPTS} free ports");
@@ -77,7 +85,7 @@ impl Redis {
     /// Kills the server if it runs and starts an empty one on the same port; returns when it answers.
     pub async fn restart(&self) {
         self.kill();
-        let server = serve(&self.dir, self.port).await;
+        let server = serve(&self.dir, self.port, &self.settings).await;
         *self.server() = server.unwrap_or_else(|| panic!("redis-server did not start again on {}", self.port));
     }
 
@@ -104,10 +112,13 @@ fn assert_installed() {
 }
 
 /// The server once it answers; `None` when it gave up, as when another process took the port.
-async fn serve(dir: &PathBuf, port: u16) -> Option<GuardedChild> {
+async fn serve(dir: &PathBuf, port: u16, settings: &[String]) -> Option<GuardedChild> {
     let mut command = Command::new("redis-server");
+    let file = settings.first().filter(|first| !first.starts_with("--"));
+    command.args(file);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"]);
-    command.arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg(dir).args(&settings[usize::from(file.is_some())..]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
 
     let mut server = GuardedChild::spawn(&mut command, End::Kill);
     let pid = server.pid();
@@ -123,10 +134,15 @@ async fn serve(dir: &PathBuf, port: u16) -> Option<GuardedChild> {
 async fn answers(port: u16, pid: u32) -> bool {
     let info = async {
         let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        connection.write_all(b"INFO server\r\nQUIT\r\n").await?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).await?;
+        connection.write_all(b"INFO server\r\n").await?;
+        let mut answer = Vec::new();
+        // A line after the one that is looked for: then that one is whole. (A Sentinel knows no QUIT.)
+        while !contains(&answer, b"\r\nrun_id:") && connection.read_buf(&mut answer).await? > 0 {}
         std::io::Result::Ok(answer)
     };
-    info.await.is_ok_and(|answer| answer.contains(&format!("process_id:{pid}\r\n")))
+    info.await.is_ok_and(|answer| contains(&answer, format!("process_id:{pid}\r\n").as_bytes()))
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }

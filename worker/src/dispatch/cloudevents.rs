@@ -10,8 +10,6 @@ use super::Call;
 
 /// The `type` of all events.
 const TYPE: &str = "dev.reveille.schedule.due";
-/// Media type of a structured event.
-pub(crate) const STRUCTURED: &str = "application/cloudevents+json";
 /// `datacontenttype` unless a header says otherwise.
 pub(crate) const DATA: &str = "application/json";
 

@@ -6,18 +6,30 @@
 
 mod cloudevents;
 mod message;
+mod pool;
+pub(crate) mod redis;
 pub(crate) mod rest;
 pub(crate) mod target;
+mod tls;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{ClaimedRun, Outcome, OutcomeCode};
 use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{BodyMode, TaskKind};
+use reveille_shared::runtime::Context;
+use reveille_shared::runtime::clock::Clock;
+use tokio_util::sync::CancellationToken;
 
+use self::redis::Redis;
 use self::rest::Rest;
 use self::target::TargetPolicy;
 use crate::destination::Destination;
+
+/// How often connections that nobody uses are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// Calls one kind of target.
 #[async_trait]
@@ -57,6 +69,7 @@ impl From<Outcome> for Answer {
 /// The dispatchers of this worker, one per kind of target, shared by all attempts.
 pub(crate) struct Dispatchers {
     rest: Rest,
+    redis: Redis,
 }
 
 impl Dispatchers {
@@ -64,8 +77,18 @@ impl Dispatchers {
     ///
     /// # Errors
     /// A sentence when this machine cannot make TLS connections.
-    pub(crate) fn new(targets: TargetPolicy) -> Result<Self, String> {
-        Ok(Self { rest: Rest::new(targets)? })
+    pub(crate) fn new(context: &Context, targets: TargetPolicy) -> Result<Self, String> {
+        Ok(Self { redis: Redis::new(context, targets.clone()), rest: Rest::new(targets)? })
+    }
+
+    /// Closes what nobody used for a while, now and then, until `ended`.
+    pub(crate) async fn tidy(&self, clock: &dyn Clock, ended: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                () = clock.sleep(TIDY_EVERY) => self.redis.close_idle(),
+            }
+        }
     }
 
     /// Calls the target of the task, whatever its kind.
@@ -79,7 +102,8 @@ impl Dispatchers {
     fn of(&self, kind: TaskKind) -> Option<&dyn Dispatch> {
         match kind {
             TaskKind::Rest => Some(&self.rest),
-            TaskKind::Kafka | TaskKind::Redis => None,
+            TaskKind::Redis => Some(&self.redis),
+            TaskKind::Kafka => None,
         }
     }
 }

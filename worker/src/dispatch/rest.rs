@@ -82,7 +82,7 @@ impl Rest {
 
     async fn call(&self, call: &Call<'_>) -> Result<Answer, Outcome> {
         let connection = &call.definition.task.connection;
-        let url = target_url(&call.destination.host)?;
+        let url = target_url(&call.destination.endpoint.host)?;
         judge_literal(&self.targets, &url).map_err(address_refused)?;
         let method = method_of(connection)?;
         let mut headers = document_headers(&call.destination.headers, |value| call.text(value))?;

@@ -109,18 +109,34 @@ impl Resolver {
     }
 }
 
+/// The addresses of a host that may be connected to. Connect to these and no others: resolving the name again might
+/// answer differently.
+///
+/// # Errors
+/// `Ok` of the refusal, or the failure to resolve the name.
+pub(crate) async fn permitted_addresses(
+    policy: &TargetPolicy,
+    host: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, Result<AddressRefused, std::io::Error>> {
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(Err)?.collect();
+    let was_empty = found.is_empty();
+    let permitted: Vec<SocketAddr> = found.into_iter().filter(|found| policy.permits(found.ip())).collect();
+    if permitted.is_empty() && !was_empty { Err(Ok(AddressRefused)) } else { Ok(permitted) }
+}
+
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let policy = self.policy.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let was_empty = found.is_empty();
-            let permitted: Vec<SocketAddr> = found.into_iter().filter(|found| policy.permits(found.ip())).collect();
-            if permitted.is_empty() && !was_empty {
-                return Err(AddressRefused.into());
+            match permitted_addresses(&policy, name.as_str(), 0).await {
+                Ok(permitted) => {
+                    let addresses: Addrs = Box::new(permitted.into_iter());
+                    Ok(addresses)
+                }
+                Err(Ok(refused)) => Err(refused.into()),
+                Err(Err(error)) => Err(error.into()),
             }
-            let addresses: Addrs = Box::new(permitted.into_iter());
-            Ok(addresses)
         })
     }
 }

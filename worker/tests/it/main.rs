@@ -11,6 +11,7 @@ mod faults;
 mod fixture;
 mod lease;
 mod load;
+mod redis_target;
 mod rest;
 mod retry;
 mod shutdown;

@@ -9,6 +9,7 @@ use super::Defaults;
 use super::fields::Fields;
 use super::headers;
 use super::scalar::{Refusal, Scalar, boolean, integer, text, word};
+use crate::model::redis_url::RedisUrl;
 use crate::model::task::{Connection, TaskKind};
 
 const REDIS_MODES: [&str; 3] = ["publish", "stream", "list"];
@@ -81,7 +82,7 @@ fn http_url(text: &str) -> Result<(), Refusal> {
 }
 
 fn redis_url(text: &str) -> Result<(), Refusal> {
-    url_of(text, &["redis", "rediss"]).map(drop)
+    RedisUrl::parse(text).map(drop).map_err(Refusal::format)
 }
 
 fn url_of(text: &str, schemes: &[&str]) -> Result<Url, Refusal> {
