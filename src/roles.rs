@@ -13,15 +13,16 @@ use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
 use reveille_shared::bus::redis::RedisBus;
-use reveille_shared::model::task::BodyMode;
+use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::store::{self, Store, StoreError, StoreSettings};
+use reveille_worker::Connections;
 use tokio::time::timeout;
 
-use crate::config::{DefaultBody, Settings, redacted};
+use crate::config::{DefaultBody, Settings, connections, redacted};
 use crate::door::Door;
 use crate::http::{self, Bound};
 use crate::ops::{self, Health};
@@ -65,7 +66,7 @@ impl Role {
 /// What makes a start pointless: an address in use, a database that is not one.
 pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let process = Process::new(role, settings);
+    let process = Process::new(role, settings)?;
     let started = tokio::select! {
         started = process.start() => started,
         signal = signals.next() => {
@@ -91,7 +92,7 @@ pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitC
 /// When the schema cannot be brought up to date.
 pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let process = Process::new(Role::Serve, settings);
+    let process = Process::new(Role::Serve, settings)?;
     tokio::select! {
         opened = process.open_store(true) => opened?.close().await,
         signal = signals.next() => anyhow::bail!("ended by {signal} before the schema was up to date"),
@@ -107,15 +108,17 @@ struct Process<'a> {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     health: Health,
+    connections: Connections,
 }
 
 impl<'a> Process<'a> {
-    fn new(role: Role, settings: &'a Settings) -> Self {
+    fn new(role: Role, settings: &'a Settings) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let metrics = Metrics::new();
         let health = Health::new(metrics.clone(), clock.clone(), lifecycle.clone());
-        Self { role, settings, lifecycle, clock, metrics, health }
+        let connections = connections::read(settings.connections.as_deref()).map_err(anyhow::Error::msg)?;
+        Ok(Self { role, settings, lifecycle, clock, metrics, health, connections })
     }
 
     async fn start(&self) -> anyhow::Result<()> {
@@ -271,7 +274,16 @@ impl<'a> Process<'a> {
     }
 
     fn api_settings(&self) -> reveille_api::Settings {
-        reveille_api::Settings { default_timezone: self.settings.default_timezone.clone(), ..Default::default() }
+        let mut targets = vec![TaskKind::Rest, TaskKind::Redis];
+        if cfg!(feature = "kafka") {
+            targets.push(TaskKind::Kafka);
+        }
+        reveille_api::Settings {
+            default_timezone: self.settings.default_timezone.clone(),
+            targets,
+            connections: self.connections.iter().map(|(name, connection)| (name.clone(), connection.kind)).collect(),
+            ..Default::default()
+        }
     }
 
     fn monitor_settings(&self) -> reveille_monitor::Settings {
@@ -297,7 +309,7 @@ impl<'a> Process<'a> {
                 deny: settings.targets_deny.clone(),
                 allow: settings.targets_allow.clone(),
             },
-            connections: reveille_worker::Connections::new(),
+            connections: self.connections.clone(),
             degraded_after: settings.degraded_after,
             degraded_check: settings.degraded_check,
         }

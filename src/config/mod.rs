@@ -7,6 +7,7 @@
 //!
 //! Never prints a secret: see [`redacted`].
 
+pub(crate) mod connections;
 mod file;
 mod print;
 mod values;
@@ -145,6 +146,10 @@ pub(crate) struct Settings {
     /// Exceptions from the denied ranges, separated by commas
     #[arg(long, env = "REVEILLE_TARGETS_ALLOW", value_name = "RANGES", value_delimiter = ',', global = true)]
     pub(crate) targets_allow: Vec<reveille_worker::Cidr>,
+
+    /// TOML file of connections that tasks may name, a table each: `[orders]` with `type` (rest, kafka, redis), `host` and, as needed, `headers`, `username`, `password`, `sasl_mechanism`, `tls`, `ca_file`
+    #[arg(long, env = "REVEILLE_CONNECTIONS", value_name = "PATH", global = true)]
+    pub(crate) connections: Option<PathBuf>,
 
     /// How often the leading monitor reads the database although nothing seems to happen; never less often than the lease
     #[arg(long, env = "REVEILLE_RECHECK", value_name = "DURATION", default_value = "30s", value_parser = duration, global = true)]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use reveille_shared::model::redis_url::RedisUrl;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::task::{Task, TaskKind};
 use serde::Deserialize;
@@ -46,6 +47,39 @@ pub struct NamedConnection {
 impl fmt::Debug for NamedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NamedConnection").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl NamedConnection {
+    /// Whether this build can serve it.
+    ///
+    /// # Errors
+    /// The key at fault and a sentence, without the value of anything.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        match self.kind {
+            TaskKind::Rest => {
+                let url = url::Url::parse(&self.host).map_err(|error| ("host", format!("is not a URL: {error}")))?;
+                if !matches!(url.scheme(), "http" | "https") {
+                    return Err(("host", "must begin with http:// or https://".to_owned()));
+                }
+            }
+            TaskKind::Redis => _ = RedisUrl::parse(&self.host).map_err(|refusal| ("host", refusal))?,
+            TaskKind::Kafka if cfg!(not(feature = "kafka")) => {
+                return Err(("type", "Kafka needs a build with the feature `kafka`".to_owned()));
+            }
+            TaskKind::Kafka => {
+                let mechanism = self.sasl_mechanism.as_deref();
+                if !matches!(mechanism, None | Some("PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512")) {
+                    return Err(("sasl_mechanism", "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512".to_owned()));
+                }
+                let needs_openssl = self.tls || mechanism.is_some_and(|mechanism| mechanism != "PLAIN");
+                if needs_openssl && cfg!(not(feature = "kafka-tls")) {
+                    let key = if self.tls { "tls" } else { "sasl_mechanism" };
+                    return Err((key, "TLS and SCRAM to Kafka need a build with the feature `kafka-tls`".to_owned()));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

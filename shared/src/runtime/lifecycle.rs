@@ -83,6 +83,23 @@ impl Lifecycle {
         self.attendants.wait().await;
     }
 
+    /// Runs what blocks its thread, on a thread for that. `None` when it panicked or the process is ending.
+    pub async fn run_blocking<T, F>(&self, work: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+
+    /// Drops a value whose end blocks its thread, on a thread for that.
+    pub fn drop_blocking<T: Send + 'static>(&self, value: T) {
+        // Outside of a runtime there is nobody to hold up.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(value));
+        }
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     fn spawn_in<F>(&self, tracker: &TaskTracker, name: &'static str, task: F)
     where

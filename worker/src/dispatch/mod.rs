@@ -5,6 +5,8 @@
 //! watches the time, all of which the attempt does. An answer's sentence names no URL, header or body.
 
 mod cloudevents;
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
 mod message;
 mod pool;
 pub(crate) mod redis;
@@ -23,6 +25,8 @@ use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "kafka")]
+use self::kafka::Kafka;
 use self::redis::Redis;
 use self::rest::Rest;
 use self::target::TargetPolicy;
@@ -70,6 +74,8 @@ impl From<Outcome> for Answer {
 pub(crate) struct Dispatchers {
     rest: Rest,
     redis: Redis,
+    #[cfg(feature = "kafka")]
+    kafka: Kafka,
 }
 
 impl Dispatchers {
@@ -78,7 +84,12 @@ impl Dispatchers {
     /// # Errors
     /// A sentence when this machine cannot make TLS connections.
     pub(crate) fn new(context: &Context, targets: TargetPolicy) -> Result<Self, String> {
-        Ok(Self { redis: Redis::new(context, targets.clone()), rest: Rest::new(targets)? })
+        Ok(Self {
+            redis: Redis::new(context, targets.clone()),
+            #[cfg(feature = "kafka")]
+            kafka: Kafka::new(context, targets.clone()),
+            rest: Rest::new(targets)?,
+        })
     }
 
     /// Closes what nobody used for a while, now and then, until `ended`.
@@ -86,7 +97,11 @@ impl Dispatchers {
         loop {
             tokio::select! {
                 () = ended.cancelled() => return,
-                () = clock.sleep(TIDY_EVERY) => self.redis.close_idle(),
+                () = clock.sleep(TIDY_EVERY) => {
+                    self.redis.close_idle();
+                    #[cfg(feature = "kafka")]
+                    self.kafka.close_idle();
+                }
             }
         }
     }
@@ -103,6 +118,9 @@ impl Dispatchers {
         match kind {
             TaskKind::Rest => Some(&self.rest),
             TaskKind::Redis => Some(&self.redis),
+            #[cfg(feature = "kafka")]
+            TaskKind::Kafka => Some(&self.kafka),
+            #[cfg(not(feature = "kafka"))]
             TaskKind::Kafka => None,
         }
     }

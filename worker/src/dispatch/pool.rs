@@ -3,10 +3,9 @@
 //! Invariant: a connection that failed is handed out to nobody who asks after that.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use crate::destination::Endpoint;
 
 /// A connection nobody used for this long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -14,13 +13,13 @@ const IDLE: Duration = Duration::from_secs(300);
 /// Connections kept at most. Beyond them the one that was used longest ago goes.
 const KEPT: usize = 256;
 
-/// Connections, or what else is worth keeping, by endpoint.
-pub(crate) struct Pool<T> {
-    held: Mutex<Held<T>>,
+/// Connections, or what else is worth keeping, by what they serve.
+pub(crate) struct Pool<K, T> {
+    held: Mutex<Held<K, T>>,
 }
 
-struct Held<T> {
-    entries: HashMap<Endpoint, Entry<T>>,
+struct Held<K, T> {
+    entries: HashMap<K, Entry<T>>,
     /// Number of the entry put in last.
     latest: u64,
 }
@@ -37,35 +36,35 @@ pub(crate) struct Kept<T> {
     number: u64,
 }
 
-impl<T: Clone> Pool<T> {
+impl<K: Clone + Eq + Hash, T: Clone> Pool<K, T> {
     pub(crate) fn new() -> Self {
         Self { held: Mutex::new(Held { entries: HashMap::new(), latest: 0 }) }
     }
 
-    /// What is kept for this endpoint.
-    pub(crate) fn get(&self, endpoint: &Endpoint, now: Duration) -> Option<Kept<T>> {
+    /// What is kept for this key.
+    pub(crate) fn get(&self, key: &K, now: Duration) -> Option<Kept<T>> {
         let mut held = self.lock();
-        let entry = held.entries.get_mut(endpoint)?;
+        let entry = held.entries.get_mut(key)?;
         entry.used_at = now;
         Some(Kept { value: entry.kept.clone(), number: entry.number })
     }
 
     /// Keeps `value`; what was kept before goes.
-    pub(crate) fn put(&self, endpoint: &Endpoint, value: T, now: Duration) -> Kept<T> {
+    pub(crate) fn put(&self, key: &K, value: T, now: Duration) -> Kept<T> {
         let mut held = self.lock();
         held.latest += 1;
         let number = held.latest;
         let entry = Entry { kept: value.clone(), number, used_at: now };
-        held.entries.insert(endpoint.clone(), entry);
+        held.entries.insert(key.clone(), entry);
         held.close_idle(now);
         Kept { value, number }
     }
 
     /// Drops what failed.
-    pub(crate) fn forget(&self, endpoint: &Endpoint, failed: &Kept<T>) {
+    pub(crate) fn forget(&self, key: &K, failed: &Kept<T>) {
         let mut held = self.lock();
-        if held.entries.get(endpoint).is_some_and(|entry| entry.number == failed.number) {
-            held.entries.remove(endpoint);
+        if held.entries.get(key).is_some_and(|entry| entry.number == failed.number) {
+            held.entries.remove(key);
         }
     }
 
@@ -74,12 +73,12 @@ impl<T: Clone> Pool<T> {
         self.lock().close_idle(now);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held<T>> {
+    fn lock(&self) -> MutexGuard<'_, Held<K, T>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Held<T> {
+impl<K: Clone + Eq + Hash, T> Held<K, T> {
     fn close_idle(&mut self, now: Duration) {
         self.entries.retain(|_, entry| now.saturating_sub(entry.used_at) < IDLE);
         while self.entries.len() > KEPT {
@@ -94,14 +93,10 @@ impl<T> Held<T> {
 mod tests {
     use super::*;
 
-    fn endpoint(host: &str) -> Endpoint {
-        Endpoint::at(host)
-    }
-
     #[test]
     fn what_failed_is_forgotten_and_a_newer_one_is_not() {
         let pool = Pool::new();
-        let at = endpoint("a");
+        let at = "a";
         let first = pool.put(&at, 1, Duration::ZERO);
         let second = pool.put(&at, 2, Duration::ZERO);
         pool.forget(&at, &first);
@@ -113,12 +108,12 @@ mod tests {
     #[test]
     fn what_is_idle_is_closed_and_what_is_used_is_kept() {
         let pool = Pool::new();
-        pool.put(&endpoint("idle"), 1, Duration::ZERO);
-        pool.put(&endpoint("used"), 2, Duration::ZERO);
-        pool.get(&endpoint("used"), IDLE - Duration::from_secs(1));
+        pool.put(&"idle", 1, Duration::ZERO);
+        pool.put(&"used", 2, Duration::ZERO);
+        pool.get(&"used", IDLE - Duration::from_secs(1));
         pool.close_idle(IDLE);
-        assert!(pool.get(&endpoint("idle"), IDLE).is_none());
-        assert!(pool.get(&endpoint("used"), IDLE).is_some());
+        assert!(pool.get(&"idle", IDLE).is_none());
+        assert!(pool.get(&"used", IDLE).is_some());
     }
 
     #[test]
@@ -126,9 +121,9 @@ mod tests {
         let pool = Pool::new();
         for number in 0..=KEPT {
             let now = Duration::from_millis(number as u64);
-            pool.put(&endpoint(&number.to_string()), number, now);
+            pool.put(&number, number, now);
         }
-        assert!(pool.get(&endpoint("0"), Duration::ZERO).is_none());
-        assert!(pool.get(&endpoint("1"), Duration::ZERO).is_some());
+        assert!(pool.get(&0, Duration::ZERO).is_none());
+        assert!(pool.get(&1, Duration::ZERO).is_some());
     }
 }

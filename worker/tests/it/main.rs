@@ -9,6 +9,8 @@
 mod delivery;
 mod faults;
 mod fixture;
+#[cfg(feature = "kafka")]
+mod kafka_target;
 mod lease;
 mod load;
 mod redis_target;

@@ -32,7 +32,7 @@ const REDIRECTS: usize = 5;
 pub(crate) struct Redis {
     context: Context,
     dialler: Dialler,
-    pool: Pool<MultiplexedConnection>,
+    pool: Pool<Key, MultiplexedConnection>,
 }
 
 impl Redis {
@@ -56,31 +56,35 @@ impl Redis {
         url.password = endpoint.password.clone().or(url.password);
         let answer = match url.topology {
             Topology::Cluster => self.send_to_cluster(endpoint, &url, &message).await?,
-            _ => self.send(endpoint, &url, &message, false).await.map_err(|failure| failure.outcome())?,
+            _ => {
+                let key = Key { endpoint: endpoint.clone(), node: None };
+                self.send(&key, &url, &message, false).await.map_err(|failure| failure.outcome())?
+            }
         };
         judge(call, &answer)
     }
 
     /// Sends to the node that has the key: the first one asked says which, if it is another.
     async fn send_to_cluster(&self, endpoint: &Endpoint, url: &RedisUrl, message: &Message) -> Result<Value, Outcome> {
-        let mut asked = self.send(endpoint, url, message, false).await;
+        let key = Key { endpoint: endpoint.clone(), node: None };
+        let mut asked = self.send(&key, url, message, false).await;
         for _ in 0..REDIRECTS {
             let Err(failure) = &asked else { break };
             let Some((node, asking)) = failure.redirect() else { break };
             let to = RedisUrl { topology: Topology::Single, nodes: vec![node.clone()], ..url.clone() };
-            let key = Endpoint { host: format!("{}#{}:{}", endpoint.host, node.0, node.1), ..endpoint.clone() };
+            let key = Key { endpoint: endpoint.clone(), node: Some(node) };
             asked = self.send(&key, &to, message, asking).await;
         }
         asked.map_err(|failure| failure.outcome())
     }
 
-    async fn send(&self, key: &Endpoint, url: &RedisUrl, message: &Message, asking: bool) -> Result<Value, Failure> {
+    async fn send(&self, key: &Key, url: &RedisUrl, message: &Message, asking: bool) -> Result<Value, Failure> {
         let kept = match self.pool.get(key, self.now()) {
             Some(kept) => kept,
             None => {
                 let clock = self.context.clock.clock();
                 let dialled = tokio::select! {
-                    dialled = self.dialler.dial(url, key.ca_file.as_deref()) => dialled.map_err(Failure::Connect)?,
+                    dialled = self.dialler.dial(url, key.endpoint.ca_file.as_deref()) => dialled.map_err(Failure::Connect)?,
                     () = clock.sleep(CONNECT_LIMIT) => {
                         let detail = "no connection to the target: timed out";
                         return Err(Failure::Connect(Outcome::new(OutcomeCode::Connect, detail)));
@@ -110,6 +114,14 @@ impl Dispatch for Redis {
     async fn dispatch(&self, call: &Call<'_>) -> Answer {
         self.call(call).await.unwrap_or_else(Answer::from)
     }
+}
+
+/// What one connection serves.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    endpoint: Endpoint,
+    /// The node of a cluster that another one named.
+    node: Option<(String, u16)>,
 }
 
 /// Why a message was not taken.
