@@ -12,4 +12,5 @@ mod cluster;
 mod config;
 mod embedded;
 mod readme;
+mod targets;
 mod tidy;

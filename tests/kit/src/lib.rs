@@ -15,6 +15,7 @@
 
 mod child;
 mod eventually;
+mod kafka;
 mod port;
 mod postgres;
 mod process;
@@ -23,6 +24,7 @@ mod redis;
 mod scratch;
 
 pub use eventually::{eventually, eventually_some};
+pub use kafka::Kafka;
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, ProcessBuilder, Ready};
