@@ -6,6 +6,7 @@ mod doctor;
 mod door;
 mod echo;
 mod http;
+mod key;
 mod ops;
 mod ready;
 mod roles;
@@ -43,6 +44,7 @@ async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         Command::Worker => roles::run(Role::Worker, settings).await,
         Command::Migrate => roles::migrate(settings).await,
         Command::Doctor { json } => doctor::run(settings, *json).await,
+        Command::Key { action } => key::run(settings, action).await,
         Command::Echo { status } => echo::run(settings, *status).await,
         Command::Config { markdown } => {
             std::io::stdout().write_all(config::print(config, *markdown).as_bytes())?;

@@ -86,6 +86,19 @@ pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitC
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Opens the store for a command that ends: no waiting for a database that is away.
+///
+/// # Errors
+/// When the database cannot be used, or its schema not be brought up to date.
+pub(crate) async fn open_now(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    let url = settings.database();
+    if settings.database_url.is_none() {
+        std::fs::create_dir_all(&settings.data_dir)?;
+    }
+    let opened = open_once(&url, settings, !settings.no_migrate).await;
+    opened.with_context(|| format!("the database {} cannot be used", redacted(&url)))
+}
+
 /// Brings the schema up to date, waiting for the database.
 ///
 /// # Errors
@@ -134,13 +147,23 @@ impl<'a> Process<'a> {
         if let Some(ops) = ops {
             ops.serve_to_the_end(&self.lifecycle, self.health.router());
         }
-        let door = Door::new(settings.api_token.as_deref());
+        let door = Door::new();
         if let Some(api) = api {
             api.serve(&self.lifecycle, door.router(self.health.router()));
         }
 
         let bus = self.bus()?;
         let store = self.open_store(!settings.no_migrate).await?;
+        if role.runs(Role::Api)
+            && settings.is_reachable()
+            && settings.api_token.is_none()
+            && !store.api_key_exists().await?
+        {
+            anyhow::bail!(
+                "--listen is an address that others can reach: make a key with `reveille key create`, set --api-token, \
+                 or --insecure-listen when something else keeps strangers out"
+            );
+        }
         ops::register(&self.metrics, role.name(), store.clone());
         let context = self.context(store, bus);
         if role.runs(Role::Api) {
@@ -205,7 +228,7 @@ impl<'a> Process<'a> {
             tracing::info!(recheck_ms = settings.lease.as_millis(), "the recheck is as frequent as the lease demands");
         }
         if self.role.runs(Role::Api) && settings.api_token.is_none() && settings.insecure_listen {
-            tracing::warn!("the api asks nobody for a token");
+            tracing::warn!("until there is a key the api asks nobody for one");
         }
     }
 
@@ -282,6 +305,15 @@ impl<'a> Process<'a> {
             default_timezone: self.settings.default_timezone.clone(),
             targets,
             connections: self.connections.iter().map(|(name, connection)| (name.clone(), connection.kind)).collect(),
+            access: reveille_api::Access {
+                token: self.settings.api_token.clone(),
+                closed: self.settings.is_reachable(),
+            },
+            limits: reveille_api::Limits {
+                requests_per_second: self.settings.rate_limit,
+                schedules: self.settings.quota_schedules,
+                due_per_minute: self.settings.quota_due_per_minute,
+            },
             ..Default::default()
         }
     }

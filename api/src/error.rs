@@ -44,6 +44,28 @@ impl Problem {
         Self { status: status.as_u16(), code, title, detail: detail.into(), errors: Vec::new() }
     }
 
+    /// Whoever asks is not known.
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "not authorized", detail)
+    }
+
+    /// Whoever asks may not.
+    pub(crate) fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, "forbidden", detail)
+    }
+
+    /// Whoever asks has had enough for now.
+    pub(crate) fn too_many(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, "too much", detail)
+    }
+
+    /// The same, naming the field at fault.
+    pub(crate) fn at(mut self, pointer: &str) -> Self {
+        let detail = self.detail.clone();
+        self.errors.push(FieldProblem { pointer: pointer.to_owned(), code: self.code, detail });
+        self
+    }
+
     /// There is nothing at that address.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "not found", detail)
@@ -170,8 +192,18 @@ pub fn problem_response(problem: &Problem) -> Response {
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            _ = headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))
+        }
+        StatusCode::TOO_MANY_REQUESTS => _ = headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
+        // RFC 6750, section 3.
+        StatusCode::UNAUTHORIZED => _ = headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        StatusCode::FORBIDDEN if problem.code == "insufficient_scope" => {
+            let value = HeaderValue::from_static("Bearer error=\"insufficient_scope\"");
+            headers.insert(header::WWW_AUTHENTICATE, value);
+        }
+        _ => {}
     }
     response
 }

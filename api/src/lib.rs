@@ -4,10 +4,11 @@
 //! (and is what any other surface calls), the store and the bus are handed in. Nothing here decides
 //! when something is due, and nothing here answers 5xx for bad input.
 
-mod auth;
+pub mod auth;
 mod commit;
 mod error;
 mod http;
+mod limits;
 mod metrics;
 mod secret;
 mod service;
@@ -20,8 +21,9 @@ use reveille_shared::model::document::Defaults;
 use reveille_shared::model::task::TaskKind;
 use reveille_shared::runtime::Context;
 
-pub use self::auth::{Caller, Scope};
+pub use self::auth::{Access, Caller};
 pub use self::error::{Problem, problem_response};
+pub use self::limits::Limits;
 pub use self::service::Service;
 
 /// Settings of the API.
@@ -33,6 +35,10 @@ pub struct Settings {
     pub targets: Vec<TaskKind>,
     /// Connections of the server's configuration that documents may name, by name.
     pub connections: BTreeMap<String, TaskKind>,
+    /// Who is let in.
+    pub access: Access,
+    /// What one application may take.
+    pub limits: Limits,
     /// Longest time from a request's head to its answer.
     pub request_timeout: Duration,
 }
@@ -43,6 +49,8 @@ impl Default for Settings {
             default_timezone: "UTC".to_owned(),
             targets: vec![TaskKind::Rest, TaskKind::Redis],
             connections: BTreeMap::new(),
+            access: Access::default(),
+            limits: Limits::default(),
             request_timeout: Duration::from_secs(30),
         }
     }
@@ -58,7 +66,7 @@ impl Settings {
     }
 }
 
-/// All routes of the API. The caller owns the listener, and decides who is let in.
+/// All routes of the API. The caller owns the listener.
 pub fn router(context: Context, settings: Settings) -> axum::Router {
     http::router(context, settings)
 }

@@ -2,6 +2,7 @@
 //! resume, trigger, preview. Validates, calls the store, and after the commit hints.
 
 use reveille_shared::bus::wake::WakeState;
+use reveille_shared::model::access::Scope;
 use reveille_shared::model::document::{self, Defaults, Parsed};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::schedule::ClientKey;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use crate::auth::Caller;
 use crate::commit::commit;
 use crate::error::Problem;
+use crate::limits::Limits;
 use crate::{Settings, secret};
 
 /// How often a registration picks a later instant because the one it picked has a run already.
@@ -28,6 +30,7 @@ pub struct Service {
     context: Context,
     defaults: Defaults,
     caller: Caller,
+    limits: Limits,
 }
 
 /// A registration that took effect.
@@ -46,7 +49,7 @@ pub struct Registered {
 impl Service {
     /// A service on these parts, for the operator.
     pub fn new(context: Context, settings: &Settings) -> Self {
-        Self { context, defaults: settings.defaults(), caller: Caller::operator() }
+        Self { context, defaults: settings.defaults(), caller: Caller::operator(), limits: settings.limits }
     }
 
     /// The same service for this caller: it shows and does what he may see and do.
@@ -59,7 +62,9 @@ impl Service {
     /// # Errors
     /// 400 or 422 for the document, 503 without a database.
     pub async fn register(&self, body: &[u8], strict: bool) -> Result<Registered, Problem> {
+        self.caller.needs(Scope::Write)?;
         let mut parsed = document::parse(body, &self.defaults, strict)?;
+        self.caller.owns(&parsed.definition.client.application)?;
         if secret::is_masked(&parsed.definition) {
             let stored = self.context.store.schedule_payload_by_client(&parsed.definition.client).await?;
             secret::restore(&mut parsed.definition, stored.as_deref())?;
@@ -72,7 +77,10 @@ impl Service {
     /// # Errors
     /// As [`Service::register`]; 404; 409 when the client key belongs to another schedule.
     pub async fn update(&self, id: ScheduleId, body: &[u8], strict: bool) -> Result<Registered, Problem> {
+        self.caller.needs(Scope::Write)?;
+        self.visible(id).await?;
         let mut parsed = document::parse(body, &self.defaults, strict)?;
+        self.caller.owns(&parsed.definition.client.application)?;
         if secret::is_masked(&parsed.definition) {
             let stored = self.context.store.schedule_get(id).await?.ok_or(StoreError::NotFound)?;
             secret::restore(&mut parsed.definition, Some(&stored.payload))?;
@@ -98,6 +106,11 @@ impl Service {
             arming: arming(&timing, now)?,
             run_id: Uuid::now_v7(),
         };
+        let due_at = match registration.arming.at {
+            ArmAt::At(at) => at.max(now),
+            ArmAt::AfterMs(after_ms) => now.saturating_add(after_ms),
+        };
+        self.limits.check(&self.context, &registration, due_at).await?;
         let store = &self.context.store;
         let mut tries = 0;
         let upserted = loop {
@@ -125,7 +138,22 @@ impl Service {
     /// # Errors
     /// 404, 503.
     pub async fn schedule(&self, id: ScheduleId) -> Result<ScheduleRow, Problem> {
-        Ok(self.context.store.schedule_get(id).await?.ok_or(StoreError::NotFound)?)
+        self.caller.needs(Scope::Read)?;
+        let row = self.context.store.schedule_get(id).await?.ok_or(StoreError::NotFound)?;
+        if self.caller.application.is_some() && !self.caller.sees(&stored_plan(&row)?.definition.client.application) {
+            return Err(StoreError::NotFound.into());
+        }
+        Ok(row)
+    }
+
+    /// # Errors
+    /// 404 when the caller is limited to an application and this is not a schedule of it. Who is not limited is
+    /// told by the statement that follows.
+    async fn visible(&self, id: ScheduleId) -> Result<(), Problem> {
+        if self.caller.application.is_some() {
+            self.schedule(id).await?;
+        }
+        Ok(())
     }
 
     /// A page of schedules in id order.
@@ -133,7 +161,12 @@ impl Service {
     /// # Errors
     /// 503.
     pub async fn schedules(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, Problem> {
-        Ok(self.context.store.schedule_list(filter, page).await?)
+        self.caller.needs(Scope::Read)?;
+        let mut filter = filter.clone();
+        if !self.narrow(&mut filter.client) {
+            return Ok(Vec::new());
+        }
+        Ok(self.context.store.schedule_list(&filter, page).await?)
     }
 
     /// Deletes what is selected.
@@ -141,7 +174,17 @@ impl Service {
     /// # Errors
     /// 404 when nothing matched; 503.
     pub async fn delete(&self, selection: &Selection) -> Result<Deleted, Problem> {
-        let deleted = self.context.store.schedule_delete(selection).await?;
+        self.caller.needs(Scope::Write)?;
+        let mut selection = selection.clone();
+        match &mut selection {
+            Selection::Id(id) => self.visible(*id).await?,
+            Selection::Client(client) => {
+                if !self.narrow(client) {
+                    return Err(Problem::not_found("no schedule matched"));
+                }
+            }
+        }
+        let deleted = self.context.store.schedule_delete(&selection).await?;
         if deleted.count == 0 {
             return Err(Problem::not_found("no schedule matched"));
         }
@@ -153,6 +196,8 @@ impl Service {
     /// # Errors
     /// 404; 409 when it is finished; 503.
     pub async fn pause(&self, id: ScheduleId) -> Result<(), Problem> {
+        self.caller.needs(Scope::Write)?;
+        self.visible(id).await?;
         Ok(self.context.store.schedule_pause(id).await?)
     }
 
@@ -161,6 +206,7 @@ impl Service {
     /// # Errors
     /// 404; 409 when it is finished; 503.
     pub async fn resume(&self, id: ScheduleId) -> Result<(), Problem> {
+        self.caller.needs(Scope::Write)?;
         let Plan { definition, timing } = stored_plan(&self.schedule(id).await?)?;
         let mut after = self.arming_now(definition.kind).await?;
         for _ in 0..=ARMING_TRIES {
@@ -179,6 +225,8 @@ impl Service {
     /// # Errors
     /// 404; 409 when it is paused; 503.
     pub async fn trigger(&self, id: ScheduleId) -> Result<Triggered, Problem> {
+        self.caller.needs(Scope::Write)?;
+        self.visible(id).await?;
         let triggered = self.context.store.schedule_trigger(id);
         Ok(commit(&self.context, ArmAt::AfterMs(0), triggered, |triggered| Some(triggered.due_at)).await?)
     }
@@ -188,6 +236,8 @@ impl Service {
     /// # Errors
     /// 404, 503.
     pub async fn runs(&self, id: ScheduleId, after: Option<(UnixMs, i64)>, limit: i64) -> Result<Vec<RunRow>, Problem> {
+        self.caller.needs(Scope::Read)?;
+        self.visible(id).await?;
         let runs = self.context.store.run_list(id, after, limit).await?;
         if runs.is_empty() {
             self.schedule(id).await?;
@@ -200,8 +250,14 @@ impl Service {
     /// # Errors
     /// 404, 503.
     pub async fn run(&self, id: RunId) -> Result<(RunRow, Vec<AttemptRow>), Problem> {
-        let found = self.context.store.run_get(id).await?;
-        found.ok_or_else(|| Problem::not_found("there is no run with this id"))
+        self.caller.needs(Scope::Read)?;
+        let not_found = || Problem::not_found("there is no run with this id");
+        let found = self.context.store.run_get(id).await?.ok_or_else(not_found)?;
+        self.visible(found.0.schedule_id).await.map_err(|problem| match problem.status {
+            404 => not_found(),
+            _ => problem,
+        })?;
+        Ok(found)
     }
 
     /// The next instants of a timing that is not registered.
@@ -221,6 +277,15 @@ impl Service {
     /// 503 when Redis does not answer.
     pub async fn wake(&self) -> Result<Option<WakeState>, Problem> {
         Ok(self.context.bus.read().await?)
+    }
+
+    /// Limits a filter to the caller's application; false when it names another one, and so matches nothing.
+    fn narrow(&self, client: &mut ClientKey) -> bool {
+        let Some(own) = &self.caller.application else { return true };
+        if client.application.is_empty() {
+            client.application.clone_from(own);
+        }
+        client.application == *own
     }
 
     pub(crate) fn context(&self) -> &Context {

@@ -19,11 +19,13 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use reveille_shared::model::access::Scope;
 use reveille_shared::runtime::fault::Faults;
+use uuid::Uuid;
 
 pub(crate) use self::print::print;
 pub(crate) use self::values::redacted;
-use self::values::{duration, log_filter, namespace, timezone, token};
+use self::values::{duration, log_filter, namespace, scope, timezone, token};
 
 /// Reveille wakes your services on time: register a schedule over HTTP, be called when it is due.
 #[derive(Clone, Debug, Parser)]
@@ -60,11 +62,44 @@ pub(crate) enum Command {
         #[arg(long, value_name = "STATUS", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..600))]
         status: u16,
     },
+    /// Make, list and take back the keys that callers of the API send
+    Key {
+        #[command(subcommand)]
+        action: KeyAction,
+    },
     /// Print the settings in force as a TOML file, secrets masked
     Config {
         /// Print the table of all settings in Markdown instead
         #[arg(long)]
         markdown: bool,
+    },
+}
+
+/// What is done with keys.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum KeyAction {
+    /// Make a key and print it, this once
+    Create {
+        /// What it lets its holder do: `read`, `write` (read and change), `admin` (everything)
+        #[arg(long, value_name = "SCOPE", value_parser = scope)]
+        scope: Scope,
+        /// Limit it to the schedules of one application
+        #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        application: Option<String>,
+        /// A name for people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        name: String,
+        /// How long it is valid; without it until it is revoked
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// List the keys, without what is secret
+    List,
+    /// Take a key back: processes that know it refuse it within 30 seconds
+    Revoke {
+        /// Its id, as `list` shows it
+        #[arg(value_name = "ID")]
+        id: Uuid,
     },
 }
 
@@ -103,13 +138,25 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_OPS_LISTEN", value_name = "ADDRESS", global = true)]
     pub(crate) ops_listen: Option<SocketAddr>,
 
-    /// Token that callers of the API must send as `Authorization: Bearer …`
+    /// Token of the operator, who may do everything, sent as `Authorization: Bearer …`; callers get keys of their own (`reveille key`)
     #[arg(long, env = "REVEILLE_API_TOKEN", value_name = "TOKEN", value_parser = token, global = true, hide_env_values = true)]
     pub(crate) api_token: Option<String>,
 
-    /// Serve the API on an address that others can reach although there is no token
+    /// Serve the API on an address that others can reach although there is neither a token nor a key
     #[arg(long, env = "REVEILLE_INSECURE_LISTEN", action = ArgAction::SetTrue, global = true)]
     pub(crate) insecure_listen: bool,
+
+    /// Requests per second that one application may make, twice as many at once; 0: any number
+    #[arg(long, env = "REVEILLE_RATE_LIMIT", value_name = "COUNT", default_value_t = 0, global = true)]
+    pub(crate) rate_limit: u32,
+
+    /// Schedules that one application may have; 0: any number
+    #[arg(long, env = "REVEILLE_QUOTA_SCHEDULES", value_name = "COUNT", default_value_t = 0, global = true)]
+    pub(crate) quota_schedules: u32,
+
+    /// Runs of one application that may be due in the same minute; 0: any number
+    #[arg(long, env = "REVEILLE_QUOTA_DUE_PER_MINUTE", value_name = "COUNT", default_value_t = 0, global = true)]
+    pub(crate) quota_due_per_minute: u32,
 
     /// Zone of schedules that name none
     #[arg(long, env = "REVEILLE_DEFAULT_TIMEZONE", value_name = "ZONE", default_value = "UTC", value_parser = timezone, global = true)]
@@ -258,6 +305,11 @@ impl Settings {
         Faults::none()
     }
 
+    /// Whether others than this machine's users can reach the API, and nothing was said to make that right.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.listen.is_some_and(|address| !address.ip().is_loopback()) && !self.insecure_listen
+    }
+
     /// What no single setting can know.
     fn check(&self, command: &Command) -> Result<(), String> {
         let role = match command {
@@ -273,13 +325,6 @@ impl Settings {
         }
         if !role.is_empty() && self.redis_url.is_none() {
             return Err(format!("`reveille {role}` hears of other processes through Redis: name it with --redis-url"));
-        }
-        let serves_api = matches!(command, Command::Serve | Command::Api);
-        let reachable = self.listen.is_some_and(|address| !address.ip().is_loopback());
-        if serves_api && reachable && self.api_token.is_none() && !self.insecure_listen {
-            return Err("--listen is an address that others can reach: set --api-token, or --insecure-listen when \
-                        something else keeps strangers out"
-                .to_owned());
         }
         if self.lease < Duration::from_secs(3) {
             return Err("--lease must be at least 3s: a worker stops trusting it 2s before it ends".to_owned());

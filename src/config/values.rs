@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reveille_shared::model::access::Scope;
 use tracing_subscriber::EnvFilter;
 
 /// A URL without its passwords, for logs.
@@ -58,6 +59,10 @@ pub(super) fn token(text: &str) -> Result<String, String> {
         return Err("a token has at least 16 visible ASCII characters".to_owned());
     }
     Ok(text.to_owned())
+}
+
+pub(super) fn scope(text: &str) -> Result<Scope, String> {
+    Scope::from_word(text).ok_or_else(|| "a scope is read, write or admin".to_owned())
 }
 
 pub(super) fn timezone(text: &str) -> Result<String, String> {

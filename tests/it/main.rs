@@ -11,6 +11,7 @@ mod bulk;
 mod cluster;
 mod config;
 mod embedded;
+mod keys;
 mod readme;
 mod targets;
 mod tidy;

@@ -8,20 +8,19 @@ mod runs;
 mod schedules;
 mod shelter;
 
-use std::convert::Infallible;
-
 use axum::Router;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use reveille_shared::runtime::Context;
 
 use self::shelter::Shelter;
-use crate::auth::Caller;
+use crate::auth::{Caller, Gate};
 use crate::error::Problem;
+use crate::limits::{Limits, Rates};
 use crate::metrics::ApiMetrics;
 use crate::{Service, Settings};
 
@@ -30,22 +29,31 @@ use crate::{Service, Settings};
 struct App {
     service: Service,
     metrics: ApiMetrics,
+    gate: Gate,
+    rates: Rates,
+    limits: Limits,
 }
 
 /// The service, acting for the caller of a request.
 struct Acting(Service);
 
 impl FromRequestParts<App> for Acting {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_else(Caller::operator);
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| Problem::unauthorized("nobody asked"))?;
         Ok(Self(app.service.acting_for(caller)))
     }
 }
 
 pub(crate) fn router(context: Context, settings: Settings) -> Router {
-    let app = App { metrics: ApiMetrics::register(&context.metrics), service: Service::new(context, &settings) };
+    let app = App {
+        metrics: ApiMetrics::register(&context.metrics),
+        gate: Gate::new(context.clone(), &settings.access),
+        rates: Rates::default(),
+        limits: settings.limits,
+        service: Service::new(context, &settings),
+    };
     let shelter = Shelter::new(settings.request_timeout);
     Router::new()
         .route("/schedules", get(schedules::list).post(schedules::register).delete(schedules::delete_matching))
@@ -60,6 +68,7 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         .route("/wake", get(runs::wake))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(app.clone(), authenticate))
         .layer(from_fn_with_state(shelter, shelter::answer))
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)
@@ -72,6 +81,21 @@ async fn no_route() -> Problem {
 async fn no_method() -> Problem {
     let detail = "this address does not take this method; the Allow header names those it takes";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed", detail)
+}
+
+/// Finds out who asks, and whether it is too often.
+async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let caller = match app.gate.caller(request.headers()).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let now = app.service.context().clock.clock().monotonic();
+    // Callers without an application share what one has.
+    if let Err(problem) = app.rates.take(caller.application.as_deref().unwrap_or_default(), &app.limits, now) {
+        return problem.into_response();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
 }
 
 /// Counts and logs a request: route and outcome, never path, query, headers or body.

@@ -1,6 +1,7 @@
 //! The pure heart: values and functions of values and `now`. No I/O, no clock, no randomness of its
 //! own, and no import from the rest of this crate, so every rule here is testable by a table.
 
+pub mod access;
 pub mod cron;
 pub mod document;
 pub mod policy;

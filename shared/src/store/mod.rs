@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 pub use self::values::*;
 
@@ -119,6 +120,29 @@ pub trait Store: Send + Sync + 'static {
     /// Brings the schema up to this version. Safe with several starters; takes no lock for longer
     /// than two seconds at a time.
     async fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Keeps a key; its times are absolute, by the database's clock.
+    async fn api_key_create(&self, key: &ApiKey) -> Result<(), StoreError>;
+
+    /// The key with this id, valid or not.
+    async fn api_key_get(&self, id: Uuid) -> Result<Option<ApiKey>, StoreError>;
+
+    /// All keys, oldest first.
+    async fn api_key_list(&self) -> Result<Vec<ApiKey>, StoreError>;
+
+    /// Takes a key back; false when there is none with this id that was not.
+    async fn api_key_revoke(&self, id: Uuid) -> Result<bool, StoreError>;
+
+    /// Whether any key was made that was not taken back.
+    async fn api_key_exists(&self) -> Result<bool, StoreError>;
+
+    /// How much an application has, each counted up to `limit`; runs from `due_from` to before `due_until`.
+    async fn application_usage(
+        &self,
+        application: &str,
+        due: std::ops::Range<UnixMs>,
+        limit: i64,
+    ) -> Result<Usage, StoreError>;
 
     /// Whether the schema is what this version needs; a newer one is.
     ///

@@ -3,7 +3,8 @@
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
-use super::{AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError};
+use super::{ApiKey, AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError};
+use crate::model::access::Scope;
 use crate::model::run::{ClaimedRun, ClaimedSchedule, Exit, OutcomeCode, RunState, Settlement, Successor};
 use crate::model::schedule::ScheduleState;
 
@@ -52,6 +53,7 @@ any_row! {
     flag: bool,
     text: String,
     maybe_text: Option<String>,
+    bytes: Vec<u8>,
 }
 
 pub(super) fn schedule_row(row: &impl AnyRow) -> Result<ScheduleRow, StoreError> {
@@ -140,6 +142,22 @@ pub(super) fn attempt_row(row: &impl AnyRow) -> Result<AttemptRow, StoreError> {
         outcome: outcome(&row.text("outcome")?)?,
         http_status: row.maybe_small("http_status")?,
         detail: row.text("detail")?,
+    })
+}
+
+pub(super) fn api_key(row: &impl AnyRow) -> Result<ApiKey, StoreError> {
+    let scope = row.text("scope")?;
+    Ok(ApiKey {
+        id: row.id("id")?,
+        digest: row.bytes("digest")?,
+        scope: Scope::from_word(&scope).ok_or_else(|| {
+            StoreError::Broken(format!("a key has the scope {scope}, which this version does not know"))
+        })?,
+        application: row.maybe_text("application")?,
+        name: row.text("name")?,
+        created_at: row.int("created_at")?,
+        expires_at: row.maybe_int("expires_at")?,
+        revoked_at: row.maybe_int("revoked_at")?,
     })
 }
 

@@ -42,3 +42,33 @@ pub const EPOCH_NEXT: &str = "UPDATE epochs SET epoch = epoch + 1 RETURNING epoc
 
 /// The migrations that were applied, as sqlx keeps them.
 pub const SCHEMA: &str = "SELECT version FROM _sqlx_migrations WHERE success";
+
+/// Keeps a key.
+pub const API_KEY_CREATE: &str = "\
+INSERT INTO api_keys (id, digest, scope, application, name, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+/// The columns of [`super::ApiKey`].
+macro_rules! api_key_select {
+    () => {
+        "SELECT id, digest, scope, application, name, created_at, expires_at, revoked_at FROM api_keys "
+    };
+}
+
+/// One key.
+pub const API_KEY_GET: &str = concat!(api_key_select!(), "WHERE id = $1");
+
+/// All keys.
+pub const API_KEY_LIST: &str = concat!(api_key_select!(), "ORDER BY created_at, id");
+
+/// Takes a key back.
+pub const API_KEY_REVOKE: &str = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+
+/// Whether there is a key.
+pub const API_KEY_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at IS NULL)";
+
+/// How much an application has.
+pub const APPLICATION_USAGE: &str = "\
+SELECT (SELECT count(*) FROM (SELECT 1 FROM schedules WHERE application = $1 AND state IN (0, 1) LIMIT $4) s) AS schedules,
+       (SELECT count(*) FROM (SELECT 1 FROM runs r JOIN schedules s ON s.id = r.schedule_id
+                               WHERE r.state = 0 AND r.due_at >= $2 AND r.due_at < $3 AND s.application = $1
+                               LIMIT $4) d) AS due";

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::model::access::Scope;
 use crate::model::run::{ClaimedRun, OutcomeCode, RunState};
 use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::Arming;
@@ -204,6 +206,43 @@ pub struct Backlog {
     pub due_next_five_minutes: i64,
     /// When that was, by the database's clock.
     pub as_of_ms: UnixMs,
+}
+
+/// A key of the API, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its id, which is no secret.
+    pub id: Uuid,
+    /// SHA-256 of its secret. A secret of 256 random bits needs no slow hash: there is nothing to guess.
+    pub digest: Vec<u8>,
+    /// What it lets its holder do.
+    pub scope: Scope,
+    /// The application it is limited to; `None`: all.
+    pub application: Option<String>,
+    /// For people.
+    pub name: String,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// When it ends by itself.
+    pub expires_at: Option<UnixMs>,
+    /// When it was taken back.
+    pub revoked_at: Option<UnixMs>,
+}
+
+impl ApiKey {
+    /// Whether it opens anything at this instant.
+    pub fn is_valid(&self, now: UnixMs) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
+}
+
+/// How much an application has, each counted up to a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Its schedules that are active or paused.
+    pub schedules: i64,
+    /// Its pending runs that are due in a span of time.
+    pub due: i64,
 }
 
 /// A schedule as it is read.

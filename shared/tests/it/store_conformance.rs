@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::model::access::Scope;
 use reveille_shared::model::run::{
     AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement, Successor,
 };
 use reveille_shared::model::schedule::{ClientKey, ScheduleState};
 use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
 use reveille_shared::store::{
-    Backlog, Change, Claim, Claimed, InjectedNow, Page, Registration, ScheduleFilter, Selection, SettleResult, Settled,
-    Store, StoreError, StoreSettings, open,
+    ApiKey, Backlog, Change, Claim, Claimed, InjectedNow, Page, Registration, ScheduleFilter, Selection, SettleResult,
+    Settled, Store, StoreError, StoreSettings, open,
 };
 use reveille_testkit::Postgres;
 use uuid::Uuid;
@@ -137,6 +138,8 @@ on_both! {
     tells_the_monitor,
     prunes_what_is_finished_and_old_and_nothing_else,
     counts_terms_and_statements,
+    keeps_keys_until_they_are_taken_back,
+    counts_what_an_application_has,
 }
 
 async fn registers_in_the_order_asked(f: Fixture) {
@@ -481,6 +484,56 @@ async fn prunes_what_is_finished_and_old_and_nothing_else(f: Fixture) {
     f.now.advance(60_000);
     assert_eq!(f.store.prune(10).await.unwrap(), 2, "the deleted schedule and its cancelled run");
     assert_eq!(f.store.wake_read().await.unwrap().next_prune, None);
+}
+
+async fn keeps_keys_until_they_are_taken_back(f: Fixture) {
+    assert!(!f.store.api_key_exists().await.unwrap());
+    let key = |scope, application: Option<&str>, expires_at| ApiKey {
+        id: Uuid::now_v7(),
+        digest: vec![0, 1, 255],
+        scope,
+        application: application.map(str::to_owned),
+        name: "näme".to_owned(),
+        created_at: START,
+        expires_at,
+        revoked_at: None,
+    };
+    let (all, one) = (key(Scope::Admin, None, None), key(Scope::Read, Some("chef"), Some(START + 5)));
+    for key in [&all, &one] {
+        f.store.api_key_create(key).await.unwrap();
+    }
+    assert_eq!(f.store.api_key_list().await.unwrap(), [all.clone(), one.clone()]);
+    assert_eq!(f.store.api_key_get(one.id).await.unwrap(), Some(one.clone()));
+    assert_eq!((one.is_valid(START + 4), one.is_valid(START + 5)), (true, false));
+    assert_eq!(f.store.api_key_get(Uuid::now_v7()).await.unwrap(), None);
+    f.now.advance(3);
+    assert!(f.store.api_key_revoke(all.id).await.unwrap());
+    assert!(!f.store.api_key_revoke(all.id).await.unwrap());
+    assert!(!f.store.api_key_revoke(Uuid::now_v7()).await.unwrap());
+    let revoked = f.store.api_key_get(all.id).await.unwrap().unwrap();
+    assert_eq!((revoked.revoked_at, revoked.is_valid(START)), (Some(START + 3), false));
+    assert!(f.store.api_key_exists().await.unwrap());
+    f.store.api_key_revoke(one.id).await.unwrap();
+    assert!(!f.store.api_key_exists().await.unwrap());
+}
+
+async fn counts_what_an_application_has(f: Fixture) {
+    for (key, at) in [("a", 10), ("b", 20), ("c", 30)] {
+        f.register(registration(key, "1", cron(START + at))).await;
+    }
+    let usage = |application: &'static str, from, until, limit| {
+        let store = f.store.clone();
+        async move {
+            let usage = store.application_usage(application, START + from..START + until, limit).await.unwrap();
+            (usage.schedules, usage.due)
+        }
+    };
+    assert_eq!(usage("app", 10, 30, 100).await, (3, 2));
+    assert_eq!(usage("app", 10, 31, 2).await, (2, 2));
+    assert_eq!(usage("other", 0, 100, 100).await, (0, 0));
+    let paused = f.register(registration("a", "1", cron(START + 10))).await;
+    f.store.schedule_pause(paused).await.unwrap();
+    assert_eq!(usage("app", 0, 100, 100).await, (3, 2));
 }
 
 async fn counts_terms_and_statements(f: Fixture) {

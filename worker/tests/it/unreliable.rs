@@ -11,8 +11,8 @@ use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::model::timing::Arming;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
-    AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection,
-    Settled, Store, StoreError, Triggered, Upserted, WakeReading,
+    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow,
+    Selection, Settled, Store, StoreError, Triggered, Upserted, Usage, WakeReading,
 };
 use tokio::sync::watch;
 
@@ -140,6 +140,35 @@ impl Store for Unreliable {
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
         self.inner.run_list(schedule, after, limit).await
+    }
+
+    async fn api_key_create(&self, key: &ApiKey) -> Result<(), StoreError> {
+        self.inner.api_key_create(key).await
+    }
+
+    async fn api_key_get(&self, id: uuid::Uuid) -> Result<Option<ApiKey>, StoreError> {
+        self.inner.api_key_get(id).await
+    }
+
+    async fn api_key_list(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.inner.api_key_list().await
+    }
+
+    async fn api_key_revoke(&self, id: uuid::Uuid) -> Result<bool, StoreError> {
+        self.inner.api_key_revoke(id).await
+    }
+
+    async fn api_key_exists(&self) -> Result<bool, StoreError> {
+        self.inner.api_key_exists().await
+    }
+
+    async fn application_usage(
+        &self,
+        application: &str,
+        due: std::ops::Range<UnixMs>,
+        limit: i64,
+    ) -> Result<Usage, StoreError> {
+        self.inner.application_usage(application, due, limit).await
     }
 
     async fn schema_check(&self) -> Result<(), StoreError> {

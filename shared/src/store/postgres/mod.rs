@@ -4,6 +4,7 @@
 //! Session settings travel in the startup packet and idle connections are left alone: a process that
 //! has nothing to do sends nothing.
 
+mod access;
 mod run;
 mod schedule;
 pub mod sql;
@@ -15,10 +16,12 @@ use async_trait::async_trait;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use uuid::Uuid;
 
 use super::{
-    AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection,
-    Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, WakeReading, millis,
+    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow,
+    Selection, Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, Usage, WakeReading,
+    millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -208,6 +211,35 @@ impl Store for PostgresStore {
                 outcome => return outcome,
             }
         }
+    }
+
+    async fn api_key_create(&self, key: &ApiKey) -> Result<(), StoreError> {
+        self.create_key(key).await
+    }
+
+    async fn api_key_get(&self, id: Uuid) -> Result<Option<ApiKey>, StoreError> {
+        self.key(id).await
+    }
+
+    async fn api_key_list(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.keys().await
+    }
+
+    async fn api_key_revoke(&self, id: Uuid) -> Result<bool, StoreError> {
+        self.revoke_key(id).await
+    }
+
+    async fn api_key_exists(&self) -> Result<bool, StoreError> {
+        self.any_key().await
+    }
+
+    async fn application_usage(
+        &self,
+        application: &str,
+        due: std::ops::Range<UnixMs>,
+        limit: i64,
+    ) -> Result<Usage, StoreError> {
+        self.usage(application, due, limit).await
     }
 
     async fn schema_check(&self) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 //!
 //! Same files and method names as [`super::postgres`]; differences carry a comment that begins "Differs:".
 
+mod access;
 mod run;
 mod schedule;
 pub mod sql;
@@ -14,10 +15,12 @@ use async_trait::async_trait;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{SqliteConnection, Transaction};
+use uuid::Uuid;
 
 use super::{
-    AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection,
-    Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, WakeReading, millis,
+    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow,
+    Selection, Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, Usage, WakeReading,
+    millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -181,6 +184,35 @@ impl Store for SqliteStore {
             Ok(()) => Ok(()),
             Err(_) => MIGRATIONS.run(&self.writer).await.map_err(StoreError::Migration),
         }
+    }
+
+    async fn api_key_create(&self, key: &ApiKey) -> Result<(), StoreError> {
+        self.create_key(key).await
+    }
+
+    async fn api_key_get(&self, id: Uuid) -> Result<Option<ApiKey>, StoreError> {
+        self.key(id).await
+    }
+
+    async fn api_key_list(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.keys().await
+    }
+
+    async fn api_key_revoke(&self, id: Uuid) -> Result<bool, StoreError> {
+        self.revoke_key(id).await
+    }
+
+    async fn api_key_exists(&self) -> Result<bool, StoreError> {
+        self.any_key().await
+    }
+
+    async fn application_usage(
+        &self,
+        application: &str,
+        due: std::ops::Range<UnixMs>,
+        limit: i64,
+    ) -> Result<Usage, StoreError> {
+        self.usage(application, due, limit).await
     }
 
     async fn schema_check(&self) -> Result<(), StoreError> {
