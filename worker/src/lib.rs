@@ -11,6 +11,7 @@
 //! least once; what a late or repeated worker writes is fenced by the lease token.
 
 mod attempt;
+mod awake;
 mod claim;
 mod destination;
 mod dispatch;

@@ -133,8 +133,15 @@ impl Api {
 
     /// Settles a claimed run.
     pub(crate) async fn settle(&self, run: &ClaimedRun, exit: Exit) {
-        let attempt =
-            AttemptRecord { attempt: run.attempt, started_at: START, ended_at: START, worker: "test".to_owned() };
+        let attempt = AttemptRecord {
+            attempt: run.attempt,
+            started_at: START,
+            ended_at: START,
+            worker: "test".to_owned(),
+            woken_at: None,
+            first_byte_at: None,
+            late_cause: None,
+        };
         let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt: Some(attempt) };
         self.store.run_settle(&[settlement]).await.unwrap();
     }

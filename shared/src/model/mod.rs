@@ -3,6 +3,8 @@
 
 pub mod cron;
 pub mod document;
+pub mod history;
+pub mod lateness;
 pub mod policy;
 pub mod redis_url;
 pub mod run;

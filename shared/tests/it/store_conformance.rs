@@ -67,6 +67,9 @@ impl Fixture {
             started_at: START,
             ended_at: START + 5,
             worker: "w1".to_owned(),
+            woken_at: None,
+            first_byte_at: None,
+            late_cause: None,
         });
         let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt };
         self.store.run_settle(&[settlement]).await.unwrap()
@@ -89,6 +92,7 @@ fn registration(key: &str, fingerprint: &str, arming: Arming) -> Registration {
         priority: 0,
         arming,
         run_id: Uuid::now_v7(),
+        history_check: false,
     }
 }
 

@@ -35,6 +35,7 @@ fn due_now(key: usize, version: usize) -> Registration {
         priority: 0,
         arming: Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Keep },
         run_id: Uuid::now_v7(),
+        history_check: false,
     }
 }
 
@@ -194,7 +195,7 @@ async fn costs(future: i64) -> (i64, i64) {
     let claim =
         buffers(&mut connection, sql::RUN_CLAIM, "c", "bigint, bigint, text, bigint, text[]", claim_values).await;
     // Before anything is due: what is overdue is counted, and that costs by the overdue run, not by the table.
-    let wake = buffers(&mut connection, sql::WAKE_READ, "w", "bigint", "500").await;
+    let wake = buffers(&mut connection, sql::WAKE_READ, "w", "bigint, bigint", "500, 86400000").await;
     (claim, wake)
 }
 

@@ -115,6 +115,7 @@ impl World {
             priority: 0,
             arming: parsed.timing.arming(self.now.get()).unwrap(),
             run_id: Uuid::now_v7(),
+            history_check: false,
         }
     }
 

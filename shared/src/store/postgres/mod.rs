@@ -4,6 +4,7 @@
 //! Session settings travel in the startup packet and idle connections are left alone: a process that
 //! has nothing to do sends nothing.
 
+mod history;
 mod run;
 mod schedule;
 pub mod sql;
@@ -17,8 +18,9 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::{
-    AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection,
-    Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, WakeReading, millis,
+    AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration, RunRow,
+    ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered,
+    Upserted, WakeReading, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -173,6 +175,10 @@ impl Store for PostgresStore {
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
         self.runs(schedule, after, limit).await
+    }
+
+    async fn history_list(&self, filter: &HistoryFilter, page: &HistoryPage) -> Result<Vec<HistoryRow>, StoreError> {
+        self.history(filter, page).await
     }
 
     async fn wake_read(&self) -> Result<WakeReading, StoreError> {
