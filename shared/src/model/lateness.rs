@@ -123,28 +123,32 @@ pub fn late_cause(run: &ClaimedRun, wakeup: &Wakeup, dispatched_at: UnixMs) -> O
     if run.reclaimed {
         return Some(LateCause::LeaseExpired);
     }
-    let mut ends = vec![
+    let mut longest = (0, LateCause::DispatchSlow);
+    let mut reached = expected_at;
+    let mut went_away = |at: UnixMs, cause: LateCause| {
+        let took = at.saturating_sub(reached);
+        if took > longest.0 {
+            longest = (took, cause);
+        }
+        reached = reached.max(at);
+    };
+    if is_first {
+        // Before the run was there nothing else could hold it up. And only a hand back moves the due time of a
+        // first attempt beyond the two instants it comes from.
+        went_away(run.created_at, LateCause::RegisteredLate);
+        went_away(run.due_at, LateCause::HandedBack);
+    }
+    let mut obstacles = vec![
         (wakeup.started_at, LateCause::NoWorker),
         (wakeup.woken_for(run.due_at), LateCause::WokenLate),
         (wakeup.claimed_at, LateCause::ClaimSlow),
         (dispatched_at, LateCause::DispatchSlow),
     ];
-    ends.extend(wakeup.busy_until.map(|at| (at, LateCause::SlotsBusy)));
-    ends.extend(wakeup.failed_until.map(|at| (at, LateCause::DatabaseUnavailable)));
-    if is_first {
-        // Only a hand back moves the due time of a first attempt beyond both.
-        ends.push((run.created_at, LateCause::RegisteredLate));
-        ends.push((run.due_at, LateCause::HandedBack));
-    }
-    let rank = |cause: LateCause| LateCause::ALL.iter().position(|other| *other == cause);
-    ends.sort_by_key(|(at, cause)| (*at, rank(*cause)));
-    let mut longest = (0, LateCause::DispatchSlow);
-    let mut reached = expected_at;
-    for (at, cause) in ends {
-        if at - reached > longest.0 {
-            longest = (at - reached, cause);
-        }
-        reached = reached.max(at);
+    obstacles.extend(wakeup.busy_until.map(|at| (at, LateCause::SlotsBusy)));
+    obstacles.extend(wakeup.failed_until.map(|at| (at, LateCause::DatabaseUnavailable)));
+    obstacles.sort_by_key(|(at, cause)| (*at, LateCause::ALL.iter().position(|other| other == cause)));
+    for (at, cause) in obstacles {
+        went_away(at, cause);
     }
     Some(longest.1)
 }
