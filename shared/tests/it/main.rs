@@ -22,6 +22,7 @@ mod redis_server;
 mod store_conformance;
 mod store_explore;
 mod store_history;
+mod store_history_cost;
 mod store_parity;
 mod store_postgres;
 mod store_world;

@@ -4,6 +4,7 @@
 //! `clock_timestamp()`, which defeats the indexes; `floor` and not a plain cast, which rounds up and
 //! would fire half a millisecond early.
 
+use crate::store::history::{HistoryFilter, HistoryPage, history_select};
 pub use crate::store::sql::*;
 
 /// The database's now in unix milliseconds.
@@ -490,3 +491,8 @@ SELECT max(r.nominal_at) FROM schedules s JOIN runs r ON r.schedule_id = s.id AN
        AS i (application, client_group, client_key, operation, client_type)
  USING (application, client_group, client_key, operation, client_type)
  WHERE s.state <> 3";
+
+/// The statement that reads a page of the history, whose filters decide its text.
+pub fn history_list(filter: &HistoryFilter, page: &HistoryPage) -> String {
+    history_select::<sqlx::Postgres>(filter, page).sql().as_str().to_owned()
+}
