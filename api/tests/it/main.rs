@@ -4,6 +4,7 @@
 
 mod contract;
 mod hints;
+mod history;
 mod hostile;
 mod metrics;
 mod pages;
