@@ -168,7 +168,7 @@ impl Claimer {
     }
 
     fn claimed(&mut self, sent_at: Duration, claimed: Claimed) {
-        learn_clock(&self.context.clock, claimed.now);
+        learn_clock(&self.context.clock, claimed.now, sent_at);
         if self.wait.is_failing() {
             tracing::info!("claiming works again");
         }

@@ -29,7 +29,7 @@ pub enum LateCause {
     WokenLate,
     /// Claims failed.
     DatabaseUnavailable,
-    /// The claim was answered slowly, or others were claimed before it.
+    /// The claim took long, or others were claimed before it.
     ClaimSlow,
     /// It was claimed in time, and its dispatch began slowly.
     DispatchSlow,
@@ -81,9 +81,9 @@ impl LateCause {
             Self::SlotsBusy => "all slots of the worker were busy: more concurrency or more workers would help",
             Self::WokenLate => "the worker was not told in time: a hint was lost, or the monitor or Redis was away",
             Self::DatabaseUnavailable => "the database was away: claims failed",
-            Self::ClaimSlow => "the claim was answered slowly, or what else was due was claimed before it",
+            Self::ClaimSlow => "the claim took long in the database, or what else was due was claimed before it",
             Self::DispatchSlow => {
-                "the worker claimed it in time and was slow to dispatch it: its machine is overloaded"
+                "it was claimed in time and dispatched late: the claim's answer was slow, or the machine is overloaded"
             }
         }
     }
