@@ -25,6 +25,7 @@ mod store_history;
 mod store_history_cost;
 mod store_parity;
 mod store_postgres;
+mod store_upgrade;
 mod store_world;
 mod timing;
 mod wake_model;
