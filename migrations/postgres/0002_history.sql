@@ -4,7 +4,8 @@
 ALTER TABLE schedules ADD COLUMN history_check boolean NOT NULL DEFAULT false;
 -- Not as JSON: `data` may hold escapes that PostgreSQL refuses. It stands before the field, hence the last one.
 UPDATE schedules SET history_check = true
- WHERE state <> 3 AND substring(payload FROM '.*"history_check":(true|false)') = 'true';
+ WHERE state <> 3 AND payload LIKE '%"history_check":true%'
+   AND substring(payload FROM '.*"history_check":(true|false)') = 'true';
 
 -- The timeline of the last attempt, written by its settle; `created_at` is when the run came into being.
 ALTER TABLE runs
