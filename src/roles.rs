@@ -351,6 +351,8 @@ impl<'a> Process<'a> {
 pub(crate) fn store_settings(settings: &Settings) -> StoreSettings {
     StoreSettings {
         retain_runs: settings.retain_runs,
+        retain_dead: settings.retain_dead,
+        retain_history: settings.retain_history,
         connections: settings.database_connections,
         ..StoreSettings::default()
     }

@@ -10,8 +10,8 @@ use reveille_shared::model::timing::{ArmAt, Arming, PreviewedInstant, Timing, Ti
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
 use reveille_shared::store::{
-    AttemptRow, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered,
-    Upserted,
+    AttemptRow, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration, RunRow, ScheduleFilter,
+    ScheduleRow, Selection, StoreError, Triggered, Upserted,
 };
 use uuid::Uuid;
 
@@ -105,6 +105,7 @@ impl Service {
             priority: definition.priority,
             arming: arming(&timing, now)?,
             run_id: Uuid::now_v7(),
+            history_check: definition.task.history_check,
         };
         let due_at = match registration.arming.at {
             ArmAt::At(at) => at.max(now),
@@ -257,6 +258,43 @@ impl Service {
             404 => not_found(),
             _ => problem,
         })?;
+        Ok(found)
+    }
+
+    /// Entries of the history that the caller may see.
+    ///
+    /// # Errors
+    /// 503.
+    pub async fn history(&self, filter: &HistoryFilter, page: &HistoryPage) -> Result<Vec<HistoryRow>, Problem> {
+        self.caller.needs(Scope::Read)?;
+        let mut filter = filter.clone();
+        if let Some(own) = &self.caller.application {
+            if filter.application.as_ref().is_some_and(|asked| asked != own) {
+                return Ok(Vec::new());
+            }
+            filter.application = Some(own.clone());
+        }
+        Ok(self.context.store.history_list(&filter, page).await?)
+    }
+
+    /// Entries of the history of a schedule, also of one that is deleted.
+    ///
+    /// # Errors
+    /// 404 when there is neither the schedule nor any history of it; 503.
+    pub async fn schedule_history(
+        &self,
+        id: ScheduleId,
+        filter: &HistoryFilter,
+        page: &HistoryPage,
+    ) -> Result<Vec<HistoryRow>, Problem> {
+        let found = self.history(&HistoryFilter { schedule_id: Some(id), ..filter.clone() }, page).await?;
+        if found.is_empty() {
+            let any = HistoryFilter { schedule_id: Some(id), ..HistoryFilter::default() };
+            let first = HistoryPage { after: None, ascending: false, limit: 1 };
+            if self.history(&any, &first).await?.is_empty() {
+                self.schedule(id).await?;
+            }
+        }
         Ok(found)
     }
 

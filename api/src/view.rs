@@ -3,9 +3,10 @@
 use chrono::{DateTime, SecondsFormat};
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::UnixMs;
+use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use reveille_shared::model::schedule::{Definition, ScheduleState};
-use reveille_shared::store::{AttemptRow, CurrentRun, RunRow, ScheduleRow};
+use reveille_shared::store::{AttemptRow, CurrentRun, HistoryRow, RunRow, ScheduleRow};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -147,6 +148,9 @@ pub(crate) fn run(row: &RunRow) -> Value {
         "claimed_at": row.claimed_at.map(rfc3339),
         "finished_at": row.finished_at.map(rfc3339),
         "lag_ms": row.claimed_at.map(|claimed_at| (claimed_at - row.due_at).max(0)),
+        "timeline": timeline(row),
+        "late_cause": row.late_cause.map(LateCause::as_str),
+        "late_reason": row.late_cause.map(LateCause::sentence),
         "attempt": row.attempt,
         "crashes": row.crashes,
         "lease_token": row.lease_token,
@@ -162,6 +166,99 @@ pub(crate) fn run(row: &RunRow) -> Value {
         "coalesced": row.coalesced,
         "skipped": row.skipped,
     })
+}
+
+/// Where a run is on its way, by its last attempt; what lies behind a retry is not its way any more.
+fn timeline(row: &RunRow) -> Value {
+    let is_claimed = row.state != RunState::Pending;
+    let of_last = |at: Option<UnixMs>| at.filter(|_| row.state.is_terminal()).map(rfc3339);
+    json!({
+        "due_at": rfc3339(row.due_at),
+        "woken_at": of_last(row.woken_at),
+        "claimed_at": row.claimed_at.filter(|_| is_claimed).map(rfc3339),
+        "dispatched_at": of_last(row.dispatched_at),
+        "first_byte_at": of_last(row.first_byte_at),
+        "settled_at": row.finished_at.map(rfc3339),
+    })
+}
+
+/// Shows an entry of the history.
+pub(crate) fn history(row: &HistoryRow) -> Value {
+    json!({
+        "id": row.id,
+        "at": rfc3339(row.at),
+        "kind": row.kind.as_str(),
+        "schedule_id": row.schedule_id,
+        "run_id": row.run_id,
+        "client": row.client,
+        "name": row.name,
+        "revision": row.revision,
+        "attempt": row.attempt,
+        "outcome": row.outcome.map(OutcomeCode::as_str),
+        "state": row.state.map(RunState::as_str),
+        "http_status": row.http_status,
+        "lag_ms": row.lag_ms,
+        "duration_ms": row.duration_ms,
+        "late_cause": row.late_cause.map(LateCause::as_str),
+        "detail": row.detail,
+        "worker": row.worker,
+    })
+}
+
+/// The header of the history as a table; [`history_cells`] in the same order.
+pub(crate) const HISTORY_COLUMNS: [&str; 21] = [
+    "id",
+    "at",
+    "kind",
+    "schedule_id",
+    "run_id",
+    "application",
+    "group",
+    "key",
+    "operation",
+    "type",
+    "name",
+    "revision",
+    "attempt",
+    "outcome",
+    "state",
+    "http_status",
+    "lag_ms",
+    "duration_ms",
+    "late_cause",
+    "detail",
+    "worker",
+];
+
+/// An entry of the history as a line of a table.
+pub(crate) fn history_cells(row: &HistoryRow) -> [String; 21] {
+    fn cell(value: Option<impl ToString>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
+    }
+    let client = &row.client;
+    [
+        row.id.to_string(),
+        rfc3339(row.at),
+        row.kind.as_str().to_owned(),
+        row.schedule_id.to_string(),
+        cell(row.run_id),
+        client.application.clone(),
+        client.group.clone(),
+        client.key.clone(),
+        client.operation.clone(),
+        client.kind.clone(),
+        row.name.clone(),
+        row.revision.to_string(),
+        cell(row.attempt),
+        cell(row.outcome.map(OutcomeCode::as_str)),
+        cell(row.state.map(RunState::as_str)),
+        cell(row.http_status),
+        cell(row.lag_ms),
+        cell(row.duration_ms),
+        cell(row.late_cause.map(LateCause::as_str)),
+        cell(row.detail.as_deref()),
+        cell(row.worker.as_deref()),
+    ]
 }
 
 /// Shows a kept attempt.

@@ -222,6 +222,14 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_RETAIN_RUNS", value_name = "DURATION", default_value = "3d", value_parser = duration, global = true)]
     pub(crate) retain_runs: Duration,
 
+    /// How long dead letters are kept
+    #[arg(long, env = "REVEILLE_RETAIN_DEAD", value_name = "DURATION", default_value = "30d", value_parser = duration, global = true)]
+    pub(crate) retain_dead: Duration,
+
+    /// How long entries of the history are kept
+    #[arg(long, env = "REVEILLE_RETAIN_HISTORY", value_name = "DURATION", default_value = "30d", value_parser = duration, global = true)]
+    pub(crate) retain_history: Duration,
+
     /// Leave the database's schema as it is
     #[arg(long, env = "REVEILLE_NO_MIGRATE", action = ArgAction::SetTrue, global = true)]
     pub(crate) no_migrate: bool,

@@ -45,6 +45,7 @@ async fn register(database_url: &str, target: &str) {
         priority: 0,
         arming: Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Rearm },
         run_id: Uuid::now_v7(),
+        history_check: false,
     };
     store.schedule_upsert(&[registration]).await.expect("the registration is stored");
     store.close().await;

@@ -44,5 +44,6 @@ fn registration(url: &str, at: i64, number: usize) -> Registration {
         priority: 0,
         arming: Arming { at: ArmAt::At(at), calendar: false, unchanged: OnUnchanged::KeepWhileFuture },
         run_id: Uuid::now_v7(),
+        history_check: false,
     }
 }

@@ -14,6 +14,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::model::UnixMs;
+use reveille_shared::model::lateness::{LateCause, Wakeup, late_cause};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
 use reveille_shared::runtime::Context;
@@ -22,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
 use crate::destination::Destination;
-use crate::dispatch::{Answer, Call, Dispatchers};
+use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
@@ -47,18 +49,18 @@ enum Ended {
 }
 
 impl Attempts {
-    /// Attempts a run that was claimed by a statement sent at `claim_sent`.
-    pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim_sent: Duration) {
+    /// Attempts a run that was claimed by a statement sent at `claim_sent`; `wakeup`: how it came to that.
+    pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim_sent: Duration, wakeup: Wakeup) {
         if self.context.lifecycle.stopping().is_cancelled() {
             return self.settle(&run, Exit::HandBack, None).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
-            Ok(plan) => self.dispatch(&run, &plan, claim_sent).await,
+            Ok(plan) => self.dispatch(&run, &plan, claim_sent, &wakeup).await,
             Err(exit) => self.settle_at_once(&run, *exit).await,
         }
     }
 
-    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration) {
+    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration, wakeup: &Wakeup) {
         let clock = self.context.clock.clock();
         let wanted_until = clock.monotonic() + deadline_of(&plan.definition.task);
         let lease = self.leases.hold(run, claim_sent, wanted_until);
@@ -70,25 +72,40 @@ impl Attempts {
         let started_at = self.context.clock.now_ms();
         let lag = Duration::from_millis(u64::try_from(started_at - run.due_at).unwrap_or(0));
         self.metrics.dispatch_lag.observe(lag.as_secs_f64());
-        let ended = self.call_target(run, plan, &lease.trust).await;
+        let late_cause = late_cause(run, wakeup, started_at);
+        if let Some(cause) = late_cause {
+            self.metrics.count_late(cause.as_str());
+        }
+        let first_byte = FirstByte::new(self.context.clock.clone());
+        let ended = self.call_target(run, plan, &lease.trust, &first_byte).await;
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
         let span = Span { started_at, ended_at: started_at + i64::try_from(took.as_millis()).unwrap_or(i64::MAX) };
+        let record = |accepted_at: Option<UnixMs>| AttemptRecord {
+            attempt: run.attempt,
+            started_at: span.started_at,
+            ended_at: span.ended_at,
+            worker: self.settings.name.clone(),
+            woken_at: Some(wakeup.woken_for(run.due_at)),
+            // Where the answer is a single word, it began when it was there.
+            first_byte_at: first_byte.at().or(accepted_at),
+            late_cause,
+        };
         match ended {
             Ended::LeaseLost => self.lease_lost(run),
-            Ended::DrainOver => self.settle(run, cut_short(plan, run, span), None).await,
+            Ended::DrainOver => self.settle(run, cut_short(plan, run, span), Some(record(None))).await,
             Ended::Answered(answer) => {
                 let exit = conclude(plan, run, &answer, span, fastrand::f64());
                 self.metrics.count_run(answer.outcome.code.as_str());
-                log_attempt(run, &answer.outcome, &exit, lag, took);
-                let has_failed = answer.outcome.code != OutcomeCode::Ok;
-                let record = has_failed.then(|| self.record(run, span));
-                self.settle(run, exit, record).await;
+                let is_accepted = answer.outcome.code == OutcomeCode::Ok;
+                let record = record(is_accepted.then_some(span.ended_at));
+                log_attempt(run, &answer.outcome, &exit, lag, &record);
+                self.settle(run, exit, Some(record)).await;
             }
         }
     }
 
-    async fn call_target(&self, run: &ClaimedRun, plan: &Plan, trust: &Trust) -> Ended {
+    async fn call_target(&self, run: &ClaimedRun, plan: &Plan, trust: &Trust, first_byte: &FirstByte) -> Ended {
         let destination = match Destination::of(&plan.definition.task, &self.settings.connections) {
             Ok(destination) => destination,
             Err(outcome) => return Ended::Answered(outcome.into()),
@@ -100,6 +117,7 @@ impl Attempts {
             payload: run.schedule.as_ref().map_or("", |schedule| schedule.payload.as_str()),
             default_body: self.settings.default_body,
             now: self.context.clock.now_ms(),
+            first_byte,
         };
         let clock = self.context.clock.clock();
         let deadline = deadline_of(&plan.definition.task);
@@ -137,15 +155,6 @@ impl Attempts {
         // The queue is gone only when the shutdown gave up on it: then the lease brings the run back.
         let _ = self.settlements.send(settlement).await;
     }
-
-    fn record(&self, run: &ClaimedRun, span: Span) -> AttemptRecord {
-        AttemptRecord {
-            attempt: run.attempt,
-            started_at: span.started_at,
-            ended_at: span.ended_at,
-            worker: self.settings.name.clone(),
-        }
-    }
 }
 
 fn timed_out(deadline: Duration) -> Answer {
@@ -154,7 +163,7 @@ fn timed_out(deadline: Duration) -> Answer {
 }
 
 /// One line per attempt: quiet when it went well, louder the less comes after it.
-fn log_attempt(run: &ClaimedRun, outcome: &Outcome, exit: &Exit, lag: Duration, took: Duration) {
+fn log_attempt(run: &ClaimedRun, outcome: &Outcome, exit: &Exit, lag: Duration, record: &AttemptRecord) {
     macro_rules! log_line {
         ($level:ident, $text:literal) => {
             tracing::$level!(
@@ -165,7 +174,8 @@ fn log_attempt(run: &ClaimedRun, outcome: &Outcome, exit: &Exit, lag: Duration, 
                 outcome = outcome.code.as_str(),
                 http_status = outcome.http_status,
                 detail = outcome.detail,
-                duration_ms = took.as_millis(),
+                duration_ms = record.ended_at - record.started_at,
+                late_cause = record.late_cause.map(LateCause::as_str),
                 $text
             )
         };

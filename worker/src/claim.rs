@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::attempt::Attempts;
+use crate::awake::Awake;
 use crate::learn_clock;
 use crate::wait::{Answered, Next, Reason, Wait};
 
@@ -28,6 +29,7 @@ pub(crate) struct Claimer {
     context: Context,
     attempts: Arc<Attempts>,
     wait: Wait,
+    awake: Awake,
     running: JoinSet<()>,
     in_flight: Option<InFlight>,
     /// Ends when the loop has to look at the clock again; kept over the events that do not change that.
@@ -42,8 +44,9 @@ struct InFlight {
 impl Claimer {
     pub(crate) fn new(attempts: Arc<Attempts>) -> Self {
         let context = attempts.context.clone();
-        let wait = Wait::new(&attempts.settings, context.clock.clock().monotonic());
-        Self { context, attempts, wait, running: JoinSet::new(), in_flight: None, alarm: None }
+        let now = context.clock.clock().monotonic();
+        let (wait, awake) = (Wait::new(&attempts.settings, now), Awake::new(now));
+        Self { context, attempts, wait, awake, running: JoinSet::new(), in_flight: None, alarm: None }
     }
 
     /// Claims and attempts what is due until the worker is asked to stop. `armed` tells what this
@@ -129,6 +132,7 @@ impl Claimer {
     fn send_claim(&mut self, reason: Reason, now: Duration) {
         self.attempts.metrics.count_wake(reason.as_str());
         self.wait.claim_sent(now);
+        self.awake.claim_sent(now);
         let settings = &self.attempts.settings;
         let limit = self.free_slots().min(CLAIM_LIMIT);
         let claim = Claim {
@@ -154,6 +158,7 @@ impl Claimer {
             Ok(claimed) => self.claimed(sent_at, claimed),
             Err(error) => {
                 self.attempts.metrics.count_claim("error");
+                self.awake.claim_failed(self.now());
                 if self.wait.claim_failed(self.now()) {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(error, "claiming failed, trying again");
@@ -163,15 +168,16 @@ impl Claimer {
     }
 
     fn claimed(&mut self, sent_at: Duration, claimed: Claimed) {
-        learn_clock(&self.context.clock, claimed.now);
+        learn_clock(&self.context.clock, claimed.now, sent_at);
         if self.wait.is_failing() {
             tracing::info!("claiming works again");
         }
         let answered = Answered { next_at: claimed.next_at, taken: claimed.runs.len(), more: claimed.more };
         self.wait.claim_done(answered, self.now(), self.context.clock.now_ms());
         self.attempts.metrics.count_claim(if claimed.runs.is_empty() { "empty" } else { "rows" });
+        let wakeup = self.awake.claimed(&self.context.clock, claimed.now, claimed.more);
         for run in claimed.runs {
-            self.running.spawn(self.attempts.clone().attempt(run, sent_at));
+            self.running.spawn(self.attempts.clone().attempt(run, sent_at, wakeup));
         }
         self.count_slots();
     }
@@ -188,7 +194,8 @@ impl Claimer {
         self.count_slots();
     }
 
-    fn count_slots(&self) {
+    fn count_slots(&mut self) {
+        self.awake.slots(self.free_slots(), self.now());
         self.attempts.metrics.slots_busy.set(i64::try_from(self.running.len()).unwrap_or(i64::MAX));
     }
 }

@@ -104,6 +104,7 @@ mod tests {
             series: 0,
             nominal_at: NOMINAL,
             due_at: NOMINAL,
+            created_at: NOMINAL,
             armed: true,
             priority: 0,
             attempt: 1,

@@ -11,6 +11,7 @@
 //! least once; what a late or repeated worker writes is fenced by the lease token.
 
 mod attempt;
+mod awake;
 mod claim;
 mod destination;
 mod dispatch;
@@ -134,15 +135,18 @@ pub async fn run(context: Context, settings: Settings) {
     stop(&context, claimer, duties, drain, &drain_over).await;
 }
 
-/// A statement's answer that is further behind than this tells of a clock that was set back.
+/// A statement's answer that is further behind than this tells of a clock that was set back, the time left aside
+/// that the statement took.
 const CLOCK_STEP_MS: i64 = 1000;
 
-/// Learns the database's clock from a statement that answered with its `now`. A large claim or settle is
-/// answered tens of milliseconds after that; taken as it is, it would make the next wake as late. So an
+/// Learns the database's clock from a statement, sent at `sent_at`, that answered with its `now`. A large claim or
+/// settle is answered tens of milliseconds after that; taken as it is, it would make the next wake as late. So an
 /// answer may put the clock on, not back: heartbeats come without that delay.
-fn learn_clock(clock: &DbClock, now: UnixMs) {
+fn learn_clock(clock: &DbClock, now: UnixMs, sent_at: Duration) {
+    let took = clock.clock().monotonic().saturating_sub(sent_at);
+    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     let behind_ms = clock.now_ms() - now;
-    let is_only_late = (0..=CLOCK_STEP_MS).contains(&behind_ms);
+    let is_only_late = (0..=took_ms.saturating_add(CLOCK_STEP_MS)).contains(&behind_ms);
     if !clock.is_known() || !is_only_late {
         clock.observe(now);
     }
@@ -211,15 +215,16 @@ impl Duties {
 
 #[cfg(test)]
 mod tests {
-    use reveille_shared::runtime::clock::TestClock;
+    use reveille_shared::runtime::clock::{Clock, TestClock};
 
     use super::*;
 
     #[test]
     fn an_answer_puts_the_clock_on_and_back_only_by_a_step() {
-        let clock = DbClock::new(Arc::new(TestClock::new()));
+        let test_clock = TestClock::new();
+        let clock = DbClock::new(Arc::new(test_clock.clone()));
         let check = |told: UnixMs, shown: UnixMs| {
-            learn_clock(&clock, told);
+            learn_clock(&clock, told, test_clock.monotonic());
             assert_eq!(clock.now_ms(), shown, "told {told}");
         };
         check(50_000, 50_000);
@@ -227,5 +232,12 @@ mod tests {
         check(49_000, 50_000);
         check(50_001, 50_001);
         check(49_000, 49_000);
+        // A slow statement's answer is older, and no step.
+        let sent_at = test_clock.monotonic();
+        test_clock.advance(Duration::from_secs(5));
+        learn_clock(&clock, 49_000, sent_at);
+        assert_eq!(clock.now_ms(), 54_000);
+        learn_clock(&clock, 47_999, sent_at);
+        assert_eq!(clock.now_ms(), 47_999);
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) runs: Family<OutcomeLabel, Counter>,
     /// Dispatch start − `due_at`.
     pub(crate) dispatch_lag: Histogram,
+    /// Dispatches more than a second late, by cause.
+    pub(crate) late_runs: Family<CauseLabel, Counter>,
     pub(crate) claims: Family<ResultLabel, Counter>,
     pub(crate) settles: Family<ResultLabel, Counter>,
     pub(crate) wakes: Family<ReasonLabel, Counter>,
@@ -40,6 +42,11 @@ pub(crate) struct ResultLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CauseLabel {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabel {
     reason: &'static str,
 }
@@ -49,6 +56,7 @@ impl WorkerMetrics {
         let this = Self {
             runs: Family::default(),
             dispatch_lag: Histogram::new(LAG_BUCKETS),
+            late_runs: Family::default(),
             claims: Family::default(),
             settles: Family::default(),
             wakes: Family::default(),
@@ -67,6 +75,7 @@ impl WorkerMetrics {
             "How long after its due time a dispatch began",
             self.dispatch_lag.clone(),
         );
+        registry.register("worker_late_runs", "Dispatches more than a second late, by cause", self.late_runs.clone());
         registry.register("worker_claims", "Claims by what they took", self.claims.clone());
         registry.register("worker_settles", "Settlements by what became of them", self.settles.clone());
         registry.register("worker_wakes", "Wake-ups that led to a claim, by reason", self.wakes.clone());
@@ -81,6 +90,10 @@ impl WorkerMetrics {
 
     pub(crate) fn count_run(&self, outcome: &'static str) {
         self.runs.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(crate) fn count_late(&self, cause: &'static str) {
+        self.late_runs.get_or_create(&CauseLabel { cause }).inc();
     }
 
     pub(crate) fn count_claim(&self, result: &'static str) {

@@ -102,12 +102,13 @@ impl Settler {
         let mut backoff = Backoff::new();
         let mut failing = false;
         loop {
+            let sent_at = self.now();
             match self.context.store.run_settle(batch).await {
                 Ok(settled) => {
                     if failing {
                         tracing::info!("runs are settled again");
                     }
-                    self.settled(batch, &settled).await;
+                    self.settled(batch, &settled, sent_at).await;
                     return Ok(());
                 }
                 Err(error @ StoreError::Unavailable(_)) => {
@@ -131,9 +132,9 @@ impl Settler {
         }
     }
 
-    async fn settled(&self, batch: &[Settlement], settled: &Settled) {
+    async fn settled(&self, batch: &[Settlement], settled: &Settled, sent_at: Duration) {
         self.context.faults.pass("worker.settled").await;
-        learn_clock(&self.context.clock, settled.now);
+        learn_clock(&self.context.clock, settled.now, sent_at);
         if let Some(armed) = settled.armed_min {
             // The worker may have ended its waiting by now; then nobody needs to know.
             let _ = self.armed.send(armed);

@@ -1,6 +1,9 @@
 //! The REST surface: routes, and what every request goes through. Maps requests to the service and its
 //! answers to the wire; decides nothing.
 
+mod csv;
+mod history;
+mod history_query;
 mod listing;
 mod query;
 mod request;
@@ -64,7 +67,9 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         .route("/schedules/{id}/resume", post(schedules::resume))
         .route("/schedules/{id}/trigger", post(schedules::trigger))
         .route("/schedules/{id}/runs", get(runs::list))
+        .route("/schedules/{id}/history", get(history::of_schedule))
         .route("/runs/{id}", get(runs::show))
+        .route("/history", get(history::list))
         .route("/wake", get(runs::wake))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

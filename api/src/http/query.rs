@@ -13,7 +13,8 @@ use crate::view::Status;
 
 /// Most items of a page.
 pub(super) const PAGE_MAX: i64 = 200;
-const RUNS_DEFAULT: i64 = 50;
+/// Items of a page of runs or of history that names no limit.
+pub(super) const RUNS_DEFAULT: i64 = 50;
 
 /// What a list of schedules is asked for.
 #[derive(Debug, Default)]
@@ -95,7 +96,7 @@ pub(super) fn runs_page(query: &str) -> Result<(Option<(UnixMs, i64)>, i64), Pro
     for (name, value) in parameters(query)? {
         match name.as_ref() {
             "limit" if !value.is_empty() => page.1 = limit(&value)?,
-            "cursor" if !value.is_empty() => page.0 = Some(cursor_run(&value)?),
+            "cursor" if !value.is_empty() => page.0 = Some(cursor_pair(&value)?),
             _ => {}
         }
     }
@@ -107,14 +108,14 @@ pub(super) fn next_runs_page(query: &str, (nominal_at, series): (UnixMs, i64)) -
     with_cursor(query, &format!("{nominal_at}_{series}"))
 }
 
-fn with_cursor(query: &str, cursor: &str) -> String {
+pub(super) fn with_cursor(query: &str, cursor: &str) -> String {
     let kept = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "cursor");
     form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).append_pair("cursor", cursor).finish()
 }
 
 /// The parameters by name. What a client cannot have meant is refused, not guessed: a filter that is half
 /// understood would select, and delete, something else.
-fn parameters(query: &str) -> Result<BTreeMap<Cow<'_, str>, Cow<'_, str>>, Problem> {
+pub(super) fn parameters(query: &str) -> Result<BTreeMap<Cow<'_, str>, Cow<'_, str>>, Problem> {
     let is_sent = query.to_ascii_uppercase().contains("%EF%BF%BD");
     let mut parameters = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -147,7 +148,7 @@ fn filter(client: &mut ClientKey, name: &str, value: &str) -> Result<bool, Probl
     Ok(true)
 }
 
-fn limit(text: &str) -> Result<i64, Problem> {
+pub(super) fn limit(text: &str) -> Result<i64, Problem> {
     let limit = text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
     limit.ok_or_else(|| Problem::bad_query("limit", format!("limit is a number from 1 to {PAGE_MAX}")))
 }
@@ -156,9 +157,10 @@ fn cursor_id(text: &str) -> Result<Uuid, Problem> {
     Uuid::try_parse(text).map_err(|_| bad_cursor())
 }
 
-fn cursor_run(text: &str) -> Result<(UnixMs, i64), Problem> {
-    let (nominal_at, series) = text.split_once('_').ok_or_else(bad_cursor)?;
-    Ok((nominal_at.parse().map_err(|_| bad_cursor())?, series.parse().map_err(|_| bad_cursor())?))
+/// A cursor of two numbers: an instant and what orders the items of one instant.
+pub(super) fn cursor_pair(text: &str) -> Result<(UnixMs, i64), Problem> {
+    let (at, number) = text.split_once('_').ok_or_else(bad_cursor)?;
+    Ok((at.parse().map_err(|_| bad_cursor())?, number.parse().map_err(|_| bad_cursor())?))
 }
 
 fn bad_cursor() -> Problem {

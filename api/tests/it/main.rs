@@ -5,6 +5,7 @@
 mod access;
 mod contract;
 mod hints;
+mod history;
 mod hostile;
 mod metrics;
 mod pages;

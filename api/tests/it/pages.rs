@@ -79,6 +79,7 @@ async fn register_many(api: &Api, count: usize) {
             priority: 0,
             arming: parsed.timing.arming(START).unwrap(),
             run_id: Uuid::now_v7(),
+            history_check: false,
         }
     };
     api.store.schedule_upsert(&(0..count).map(registration).collect::<Vec<_>>()).await.unwrap();

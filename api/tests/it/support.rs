@@ -10,6 +10,7 @@ use reveille_api::{Settings, router};
 use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
+use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{
     AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement, Successor,
 };
@@ -32,6 +33,7 @@ pub(crate) struct Api {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) faults: Faults,
     pub(crate) metrics: Metrics,
+    pub(crate) context: Context,
     clock: TestClock,
     now: InjectedNow,
     _folder: TempDir,
@@ -68,7 +70,17 @@ impl Api {
             lifecycle,
             faults: faults.clone(),
         };
-        Self { router: router(context, settings), store, bus, faults, metrics, clock, now, _folder: folder }
+        Self {
+            router: router(context.clone(), settings),
+            context,
+            store,
+            bus,
+            faults,
+            metrics,
+            clock,
+            now,
+            _folder: folder,
+        }
     }
 
     /// Time passes, for the database and for the process alike.
@@ -133,8 +145,15 @@ impl Api {
 
     /// Settles a claimed run.
     pub(crate) async fn settle(&self, run: &ClaimedRun, exit: Exit) {
-        let attempt =
-            AttemptRecord { attempt: run.attempt, started_at: START, ended_at: START, worker: "test".to_owned() };
+        let attempt = AttemptRecord {
+            attempt: run.attempt,
+            started_at: START,
+            ended_at: START,
+            worker: "test".to_owned(),
+            woken_at: Some(START),
+            first_byte_at: Some(START),
+            late_cause: Some(LateCause::SlotsBusy),
+        };
         let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt: Some(attempt) };
         self.store.run_settle(&[settlement]).await.unwrap();
     }

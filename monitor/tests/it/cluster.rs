@@ -129,6 +129,7 @@ pub(crate) async fn register(store: &Arc<dyn Store>, key: &str, at: UnixMs) -> U
         priority: 0,
         arming: Arming { at: ArmAt::At(at), calendar: false, unchanged: OnUnchanged::Rearm },
         run_id,
+        history_check: false,
     };
     store.schedule_upsert(&[registration]).await.unwrap();
     run_id

@@ -4,6 +4,8 @@
 pub mod access;
 pub mod cron;
 pub mod document;
+pub mod history;
+pub mod lateness;
 pub mod policy;
 pub mod redis_url;
 pub mod run;

@@ -14,6 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lateness::LateCause;
 use super::schedule::ScheduleState;
 use super::{RunId, ScheduleId, UnixMs};
 
@@ -92,6 +93,8 @@ pub struct ClaimedRun {
     pub nominal_at: UnixMs,
     /// When it could be claimed: nominal, or the retry time.
     pub due_at: UnixMs,
+    /// When it came into being.
+    pub created_at: UnixMs,
     /// Whether its settle arms the schedule's successor.
     pub armed: bool,
     /// Higher first.
@@ -229,7 +232,7 @@ pub struct Settlement {
     pub lease_token: i64,
     /// What becomes of it.
     pub exit: Exit,
-    /// The attempt this ends, kept when it failed; `None` when nothing was dispatched.
+    /// The attempt this ends; `None` when nothing was dispatched.
     pub attempt: Option<AttemptRecord>,
 }
 
@@ -281,7 +284,7 @@ pub enum Successor {
     AfterMs(i64),
 }
 
-/// One dispatch of a run, as it is kept together with the outcome its exit names.
+/// One dispatch of a run: the run's timeline, and kept together with the outcome its exit names when it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
     /// 1 for the first dispatch.
@@ -292,4 +295,10 @@ pub struct AttemptRecord {
     pub ended_at: UnixMs,
     /// Who dispatched it.
     pub worker: String,
+    /// When the worker was awake for it, by the same estimate.
+    pub woken_at: Option<UnixMs>,
+    /// When the target began to answer, by the same estimate; `None` when it did not.
+    pub first_byte_at: Option<UnixMs>,
+    /// Why it began more than a second late, if it did.
+    pub late_cause: Option<LateCause>,
 }

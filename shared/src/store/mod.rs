@@ -3,6 +3,7 @@
 //!
 //! Every method is one commit. Methods are named noun first, so a prefix search lists a resource.
 
+mod history;
 pub mod postgres;
 mod rows;
 mod sql;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+pub use self::history::{HistoryFilter, HistoryPage, HistoryRow};
 pub use self::values::*;
 
 use crate::model::run::Settlement;
@@ -99,6 +101,9 @@ pub trait Store: Send + Sync + 'static {
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError>;
 
+    /// Entries of the history, newest first unless asked otherwise.
+    async fn history_list(&self, filter: &HistoryFilter, page: &HistoryPage) -> Result<Vec<HistoryRow>, StoreError>;
+
     /// What the monitor needs to know, in one statement.
     async fn wake_read(&self) -> Result<WakeReading, StoreError>;
 
@@ -175,6 +180,10 @@ pub async fn open(url: &str, settings: StoreSettings) -> Result<Arc<dyn Store>, 
 pub struct StoreSettings {
     /// How long finished runs and schedules are kept.
     pub retain_runs: Duration,
+    /// How long dead letters are kept, with their attempts and their schedule when that is finished.
+    pub retain_dead: Duration,
+    /// How long entries of the history are kept.
+    pub retain_history: Duration,
     /// Connections at most.
     pub connections: u32,
     /// `None` in production: the database's clock. Tests inject one here.
@@ -183,7 +192,14 @@ pub struct StoreSettings {
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { retain_runs: Duration::from_secs(3 * 24 * 3600), connections: 10, injected_now: None }
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        Self {
+            retain_runs: days(3),
+            retain_dead: days(30),
+            retain_history: days(30),
+            connections: 10,
+            injected_now: None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{ApiKey, AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError};
 use crate::model::access::Scope;
+use crate::model::lateness::LateCause;
 use crate::model::run::{ClaimedRun, ClaimedSchedule, Exit, OutcomeCode, RunState, Settlement, Successor};
 use crate::model::schedule::ScheduleState;
 
@@ -95,6 +96,7 @@ pub(super) fn claimed_run(row: &impl AnyRow) -> Result<ClaimedRun, StoreError> {
         series: row.int("series")?,
         nominal_at: row.int("nominal_at")?,
         due_at: row.int("due_at")?,
+        created_at: row.int("created_at")?,
         armed: row.flag("armed")?,
         priority: row.code("priority")?,
         attempt: row.small("attempt")?,
@@ -129,6 +131,10 @@ pub(super) fn run_row(row: &impl AnyRow) -> Result<RunRow, StoreError> {
         detail: row.maybe_text("detail")?,
         coalesced: row.small("coalesced")?,
         skipped: row.small("skipped")?,
+        woken_at: row.maybe_int("woken_at")?,
+        dispatched_at: row.maybe_int("dispatched_at")?,
+        first_byte_at: row.maybe_int("first_byte_at")?,
+        late_cause: row.maybe_text("late_cause")?.as_deref().map(late_cause).transpose()?,
     })
 }
 
@@ -185,7 +191,7 @@ pub(super) fn refuse_finished(schedule: ScheduleRow) -> Result<ScheduleRow, Stor
     }
 }
 
-fn outcome(word: &str) -> Result<OutcomeCode, StoreError> {
+pub(super) fn outcome(word: &str) -> Result<OutcomeCode, StoreError> {
     OutcomeCode::from_word(word).ok_or_else(|| unknown("outcome", word))
 }
 
@@ -193,7 +199,11 @@ fn maybe_outcome(word: Option<String>) -> Result<Option<OutcomeCode>, StoreError
     word.as_deref().map(outcome).transpose()
 }
 
-fn unknown(what: &str, value: impl std::fmt::Display) -> StoreError {
+pub(super) fn late_cause(word: &str) -> Result<LateCause, StoreError> {
+    LateCause::from_word(word).ok_or_else(|| unknown("late cause", word))
+}
+
+pub(super) fn unknown(what: &str, value: impl std::fmt::Display) -> StoreError {
     StoreError::Broken(format!("the database holds the {what} `{value}`, which this version does not know"))
 }
 
@@ -217,6 +227,9 @@ pub(super) struct SettleColumns {
     pub(super) started_at: Vec<Option<i64>>,
     pub(super) ended_at: Vec<Option<i64>>,
     pub(super) worker: Vec<Option<String>>,
+    pub(super) woken_at: Vec<Option<i64>>,
+    pub(super) first_byte_at: Vec<Option<i64>>,
+    pub(super) late_cause: Vec<Option<&'static str>>,
 }
 
 impl SettleColumns {
@@ -260,6 +273,9 @@ impl SettleColumns {
         self.started_at.push(attempt.map(|attempt| attempt.started_at));
         self.ended_at.push(attempt.map(|attempt| attempt.ended_at));
         self.worker.push(attempt.map(|attempt| storable(&attempt.worker)));
+        self.woken_at.push(attempt.and_then(|attempt| attempt.woken_at));
+        self.first_byte_at.push(attempt.and_then(|attempt| attempt.first_byte_at));
+        self.late_cause.push(attempt.and_then(|attempt| attempt.late_cause).map(LateCause::as_str));
     }
 }
 

@@ -4,7 +4,8 @@
 macro_rules! run_select {
     () => {
         "SELECT id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, attempt, crashes,
-       lease_token, lease_owner, lease_until, claimed_at, finished_at, outcome, http_status, detail, coalesced, skipped
+       lease_token, lease_owner, lease_until, claimed_at, finished_at, outcome, http_status, detail, coalesced, skipped,
+       woken_at, dispatched_at, first_byte_at, late_cause
   FROM runs "
     };
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::access::Scope;
+use crate::model::lateness::LateCause;
 use crate::model::run::{ClaimedRun, OutcomeCode, RunState};
 use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::Arming;
@@ -32,6 +33,8 @@ pub struct Registration {
     pub arming: Arming,
     /// The id its run gets when it is armed.
     pub run_id: RunId,
+    /// Whether its history is kept.
+    pub history_check: bool,
 }
 
 /// What a registration did.
@@ -328,6 +331,14 @@ pub struct RunRow {
     pub coalesced: i32,
     /// Instants that passed while it ran.
     pub skipped: i32,
+    /// When a worker was awake for its last attempt that is settled; `None` when nothing was dispatched.
+    pub woken_at: Option<UnixMs>,
+    /// When that attempt was dispatched.
+    pub dispatched_at: Option<UnixMs>,
+    /// When its target began to answer.
+    pub first_byte_at: Option<UnixMs>,
+    /// Why the last attempt that was late was late.
+    pub late_cause: Option<LateCause>,
 }
 
 /// A kept attempt of a run.

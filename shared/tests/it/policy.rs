@@ -37,6 +37,7 @@ fn run() -> ClaimedRun {
         series: 0,
         nominal_at: ms(NOMINAL),
         due_at: ms(NOMINAL),
+        created_at: ms(NOMINAL),
         armed: true,
         priority: 0,
         attempt: 1,

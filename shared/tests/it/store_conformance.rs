@@ -16,21 +16,28 @@ use reveille_shared::store::{
 use reveille_testkit::Postgres;
 use uuid::Uuid;
 
-const START: i64 = 1_800_000_000_000;
+pub(crate) const START: i64 = 1_800_000_000_000;
 const LEASE: Duration = Duration::from_secs(30);
-const RETAIN: Duration = Duration::from_secs(60);
+pub(crate) const RETAIN: Duration = Duration::from_secs(60);
+pub(crate) const RETAIN_HISTORY: Duration = Duration::from_secs(120);
+pub(crate) const RETAIN_DEAD: Duration = Duration::from_secs(600);
 
-struct Fixture {
-    store: Arc<dyn Store>,
-    now: InjectedNow,
+pub(crate) struct Fixture {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) now: InjectedNow,
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Fixture {
     async fn open(url: &str, folder: Option<tempfile::TempDir>) -> Self {
         let now = InjectedNow::new(START);
-        let settings =
-            StoreSettings { injected_now: Some(now.clone()), retain_runs: RETAIN, ..StoreSettings::default() };
+        let settings = StoreSettings {
+            injected_now: Some(now.clone()),
+            retain_runs: RETAIN,
+            retain_dead: RETAIN_DEAD,
+            retain_history: RETAIN_HISTORY,
+            ..StoreSettings::default()
+        };
         let store = open(url, settings).await.unwrap();
         assert!(matches!(store.schema_check().await, Err(StoreError::SchemaBehind)));
         store.migrate().await.unwrap();
@@ -39,21 +46,21 @@ impl Fixture {
         Self { store, now, _folder: folder }
     }
 
-    async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("conformance.db").display());
         Self::open(&url, Some(folder)).await
     }
 
-    async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         Self::open(&Postgres::shared().await.fresh_database().await, None).await
     }
 
-    async fn register(&self, registration: Registration) -> Uuid {
+    pub(crate) async fn register(&self, registration: Registration) -> Uuid {
         self.store.schedule_upsert(&[registration]).await.unwrap().schedules[0].id
     }
 
-    async fn claim(&self, limit: i32) -> Claimed {
+    pub(crate) async fn claim(&self, limit: i32) -> Claimed {
         self.claim_of(limit, &["default"]).await
     }
 
@@ -62,12 +69,15 @@ impl Fixture {
         self.store.run_claim(&Claim { limit, owner: "w1".to_owned(), lease: LEASE, queues }).await.unwrap()
     }
 
-    async fn settle(&self, run: &ClaimedRun, exit: Exit) -> Settled {
+    pub(crate) async fn settle(&self, run: &ClaimedRun, exit: Exit) -> Settled {
         let attempt = exit.outcome().map(|_| AttemptRecord {
             attempt: run.attempt,
             started_at: START,
             ended_at: START + 5,
             worker: "w1".to_owned(),
+            woken_at: None,
+            first_byte_at: None,
+            late_cause: None,
         });
         let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt };
         self.store.run_settle(&[settlement]).await.unwrap()
@@ -79,7 +89,7 @@ impl Fixture {
     }
 }
 
-fn registration(key: &str, fingerprint: &str, arming: Arming) -> Registration {
+pub(crate) fn registration(key: &str, fingerprint: &str, arming: Arming) -> Registration {
     Registration {
         id: Uuid::now_v7(),
         client: ClientKey { key: key.to_owned(), application: "app".to_owned(), ..ClientKey::default() },
@@ -90,10 +100,11 @@ fn registration(key: &str, fingerprint: &str, arming: Arming) -> Registration {
         priority: 0,
         arming,
         run_id: Uuid::now_v7(),
+        history_check: false,
     }
 }
 
-fn cron(at: i64) -> Arming {
+pub(crate) fn cron(at: i64) -> Arming {
     Arming { at: ArmAt::At(at), calendar: true, unchanged: OnUnchanged::Keep }
 }
 
@@ -101,13 +112,13 @@ fn now() -> Arming {
     Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Rearm }
 }
 
-fn finish(state: RunState, successor: Option<Successor>) -> Exit {
+pub(crate) fn finish(state: RunState, successor: Option<Successor>) -> Exit {
     let code = if state == RunState::Succeeded { OutcomeCode::Ok } else { OutcomeCode::HttpStatus };
     let outcome = Outcome { code, http_status: Some(418), detail: "a\0b".to_owned() };
     Exit::Finish { state, outcome, successor, coalesced: 3, skipped: 4 }
 }
 
-fn retry(wait_ms: i64) -> Exit {
+pub(crate) fn retry(wait_ms: i64) -> Exit {
     Exit::Retry { wait_ms, outcome: Outcome::new(OutcomeCode::Timeout, "slow") }
 }
 

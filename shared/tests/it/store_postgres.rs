@@ -18,7 +18,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-async fn store(url: &str) -> Arc<dyn Store> {
+pub(crate) async fn store(url: &str) -> Arc<dyn Store> {
     let store = open(url, StoreSettings::default()).await.unwrap();
     store.migrate().await.unwrap();
     store
@@ -35,6 +35,7 @@ fn due_now(key: usize, version: usize) -> Registration {
         priority: 0,
         arming: Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Keep },
         run_id: Uuid::now_v7(),
+        history_check: false,
     }
 }
 
@@ -159,10 +160,17 @@ async fn storms_on_the_same_schedules_leave_each_with_one_armed_run() {
 }
 
 /// Shared buffers a statement touches, whether they were cached or not: exact, whatever the machine does.
-async fn buffers(connection: &mut PgConnection, statement: &'static str, name: &str, types: &str, values: &str) -> i64 {
-    let prepare = format!("PREPARE {name} ({types}) AS {statement}");
+pub(crate) async fn buffers(
+    connection: &mut PgConnection,
+    statement: &str,
+    name: &str,
+    types: &str,
+    values: &str,
+) -> i64 {
+    let list = |text: &str| if text.is_empty() { String::new() } else { format!("({text})") };
+    let prepare = format!("PREPARE {name} {} AS {statement}", list(types));
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
-    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name} ({values})");
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name} {}", list(values));
     let mut plan = Value::Null;
     // The first execution in a session reads the catalogue as well.
     for _ in 0..2 {
@@ -194,7 +202,7 @@ async fn costs(future: i64) -> (i64, i64) {
     let claim =
         buffers(&mut connection, sql::RUN_CLAIM, "c", "bigint, bigint, text, bigint, text[]", claim_values).await;
     // Before anything is due: what is overdue is counted, and that costs by the overdue run, not by the table.
-    let wake = buffers(&mut connection, sql::WAKE_READ, "w", "bigint", "500").await;
+    let wake = buffers(&mut connection, sql::WAKE_READ, "w", "bigint, bigint", "500, 86400000").await;
     (claim, wake)
 }
 

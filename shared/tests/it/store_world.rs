@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use reveille_shared::model::document::{self, Defaults};
 use reveille_shared::model::policy::{self, AfterFailure, FailedAttempt, Plan, Verdict};
-use reveille_shared::model::run::{ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
+use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
 use reveille_shared::model::schedule::ScheduleState;
 use reveille_shared::model::task::TaskKind;
 use reveille_shared::model::timing::Timing;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
-    Claim, InjectedNow, Registration, RunRow, Selection, SettleResult, Store, StoreError, StoreSettings,
+    Claim, HistoryFilter, HistoryPage, HistoryRow, InjectedNow, Registration, RunRow, Selection, SettleResult, Store,
+    StoreError, StoreSettings,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -115,6 +116,7 @@ impl World {
             priority: 0,
             arming: parsed.timing.arming(self.now.get()).unwrap(),
             run_id: Uuid::now_v7(),
+            history_check: schedule % 2 == 1,
         }
     }
 
@@ -231,7 +233,7 @@ impl World {
                 run_id: run.id,
                 lease_token: run.lease_token,
                 exit: exit(run, way, now),
-                attempt: None,
+                attempt: (run.lease_token % 5 != 0).then(|| record(run, now)),
             })
             .collect();
         let settled = self.store.run_settle(&batch).await.unwrap();
@@ -296,6 +298,18 @@ impl World {
         self.state.seen = rows;
     }
 
+    /// The history without ids.
+    async fn history(&self) -> Vec<String> {
+        let page = HistoryPage { after: None, ascending: true, limit: 10_000 };
+        let told = self.store.history_list(&HistoryFilter::default(), &page).await.unwrap();
+        let line = |row: HistoryRow| {
+            let run = row.run_id.is_some();
+            let ended = (row.attempt, row.outcome, row.state, row.lag_ms, row.duration_ms, row.detail, row.worker);
+            format!("{} {:?} {} {} {run} {ended:?}", row.at, row.kind, row.client.key, row.revision)
+        };
+        told.into_iter().map(line).collect()
+    }
+
     /// The tables without ids, instants relative to now: equal for states that behave alike. `finished`:
     /// whether finished runs count, which nothing but the uniqueness of instants depends on.
     pub(crate) async fn abstraction(&self, finished: bool) -> String {
@@ -319,6 +333,9 @@ impl World {
                 }
             }
         }
+        if finished {
+            lines.extend(self.history().await);
+        }
         for (worker, held) in &self.state.held {
             let stale = held.iter().filter(|run| {
                 let seen = self.state.seen.get(&run.id);
@@ -328,6 +345,18 @@ impl World {
         }
         lines.sort();
         lines.join("\n")
+    }
+}
+
+fn record(run: &ClaimedRun, now: UnixMs) -> AttemptRecord {
+    AttemptRecord {
+        attempt: run.attempt,
+        started_at: now,
+        ended_at: now + 7,
+        worker: "world".to_owned(),
+        woken_at: None,
+        first_byte_at: None,
+        late_cause: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod backlog;
 mod crash_points;
 mod database_faults;
+mod history;
 mod idle;
 mod monitor_faults;
 mod redis_faults;

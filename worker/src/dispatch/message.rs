@@ -86,14 +86,17 @@ fn as_in_json_string(value: String) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use reveille_shared::model::run::ClaimedRun;
     use reveille_shared::model::schedule::Definition;
+    use reveille_shared::runtime::clock::{DbClock, TestClock};
     use serde_json::{Value, json};
     use uuid::Uuid;
 
     use super::*;
     use crate::destination::Destination;
+    use crate::dispatch::FirstByte;
 
     const SCHEDULE: &str = "00000000-0000-0000-0000-00000000000b";
     const RUN: &str = "00000000-0000-0000-0000-00000000000a";
@@ -112,6 +115,7 @@ mod tests {
             series: 1,
             nominal_at: 1_767_225_600_250,
             due_at: 1_767_225_600_250,
+            created_at: 1_767_225_600_250,
             armed: true,
             priority: 0,
             attempt: 3,
@@ -122,7 +126,8 @@ mod tests {
         };
         let destination = &Destination::of(&definition.task, &BTreeMap::new()).unwrap_or_else(|_| unreachable!());
         let (definition, default_body) = (&definition, BodyMode::Data);
-        check(&Call { run: &run, definition, destination, payload: &document, default_body, now: 0 })
+        let first_byte = &FirstByte::new(DbClock::new(Arc::new(TestClock::new())));
+        check(&Call { run: &run, definition, destination, payload: &document, default_body, now: 0, first_byte })
     }
 
     fn check_data(data: &str, expected: &str) {

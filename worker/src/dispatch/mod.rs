@@ -14,6 +14,7 @@ pub(crate) mod rest;
 pub(crate) mod target;
 mod tls;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,7 +23,7 @@ use reveille_shared::model::run::{ClaimedRun, Outcome, OutcomeCode};
 use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::runtime::Context;
-use reveille_shared::runtime::clock::Clock;
+use reveille_shared::runtime::clock::{Clock, DbClock};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "kafka")]
@@ -54,6 +55,29 @@ pub(crate) struct Call<'a> {
     pub(crate) default_body: BodyMode,
     /// The database's now, as estimated.
     pub(crate) now: UnixMs,
+    /// To be marked where an answer begins before it ends.
+    pub(crate) first_byte: &'a FirstByte,
+}
+
+/// When the target began to answer. Beside the answer, so that it is known of a call that was cut short as well.
+pub(crate) struct FirstByte {
+    clock: DbClock,
+    at: OnceLock<UnixMs>,
+}
+
+impl FirstByte {
+    pub(crate) fn new(clock: DbClock) -> Self {
+        Self { clock, at: OnceLock::new() }
+    }
+
+    /// The target begins to answer.
+    pub(crate) fn mark(&self) {
+        self.at.get_or_init(|| self.clock.now_ms());
+    }
+
+    pub(crate) fn at(&self) -> Option<UnixMs> {
+        self.at.get().copied()
+    }
 }
 
 /// What came of a call.

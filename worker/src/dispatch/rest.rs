@@ -96,6 +96,7 @@ impl Rest {
             request = request.body(call.body().into_owned());
         }
         let mut response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
+        call.first_byte.mark();
         let answer = judge(&response, call.now);
         match read_to_limit(&mut response).await {
             Ok(()) => Ok(answer),

@@ -167,6 +167,7 @@ pub(crate) fn registration(document: &str, now: UnixMs) -> Registration {
         priority: definition.priority,
         arming: timing.arming(now).unwrap(),
         run_id: Uuid::now_v7(),
+        history_check: definition.task.history_check,
     }
 }
 

@@ -11,6 +11,7 @@ mod faults;
 mod fixture;
 #[cfg(feature = "kafka")]
 mod kafka_target;
+mod lateness;
 mod lease;
 mod load;
 mod redis_target;

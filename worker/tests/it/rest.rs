@@ -82,8 +82,10 @@ async fn what_may_not_be_called_is_refused_at_once() {
         let task = json!({"connection": {"host": host}, "failed_policy": "retry"});
         check(settings(), Answer::ok(), task, OutcomeCode::Refused, None).await;
     }
-    let kafka = json!({"type": "kafka", "connection": {"host": "secret:9092", "topic": "t"}, "failed_policy": "retry"});
-    check(settings(), Answer::ok(), kafka, OutcomeCode::Refused, None).await;
+    for (kind, host) in [("kafka", "169.254.169.254:9092"), ("redis", "redis://:secret@169.254.169.254")] {
+        let task = json!({"type": kind, "connection": {"host": host, "topic": "t"}, "failed_policy": "retry"});
+        check(settings(), Answer::ok(), task, OutcomeCode::Refused, None).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,4 +138,30 @@ async fn one_call_after_another_uses_one_connection() {
         fixture.run_in(id, RunState::Succeeded).await;
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_event_is_binary_and_placeholders_are_filled_in() {
+    let fixture = Fixture::new().await;
+    let _worker = fixture.worker(settings());
+    let task = json!({
+        "connection": {"format": "cloudevents", "headers": {"X-Run": "run {{run.id}} of {{schedule.name}}"}},
+        "data": {"at": "{{run.scheduled_at}}", "attempt": "{{ run.attempt }}", "kept": "{{else}}"}
+    });
+    let mut document = fixture.document("now", "", "/event", task);
+    document["name"] = "grüße".into();
+    let id = fixture.register(&[document]).await[0];
+    let (run, _) = fixture.run_in(id, RunState::Succeeded).await;
+    let delivery = fixture.receiver.deliveries_to("/event").remove(0);
+    assert_eq!((delivery.header("ce-specversion"), delivery.header("ce-id")), ("1.0", &run.id.to_string()[..]));
+    assert_eq!(delivery.header("ce-source"), format!("urn:reveille:schedule:{id}"));
+    assert_eq!((delivery.header("ce-type"), delivery.header("ce-attempt")), ("dev.reveille.schedule.due", "1"));
+    assert_eq!(
+        (delivery.header("ce-subject"), delivery.header("content-type")),
+        ("gr%C3%BC%C3%9Fe", "application/json")
+    );
+    let expected = json!({"at": delivery.header("ce-time"), "attempt": "1", "kept": "{{else}}"});
+    assert_eq!(delivery.json(), expected);
+    let bytes = delivery.headers.get("x-run").unwrap().as_bytes();
+    assert_eq!(bytes, format!("run {} of grüße", run.id).as_bytes());
 }

@@ -11,8 +11,9 @@ use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::model::timing::Arming;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
-    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow,
-    Selection, Settled, Store, StoreError, Triggered, Upserted, Usage, WakeReading,
+    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
+    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, Triggered, Upserted, Usage,
+    WakeReading,
 };
 use tokio::sync::watch;
 
@@ -177,6 +178,10 @@ impl Store for Unreliable {
 
     async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
         self.inner.wake_forecast().await
+    }
+
+    async fn history_list(&self, filter: &HistoryFilter, page: &HistoryPage) -> Result<Vec<HistoryRow>, StoreError> {
+        self.inner.history_list(filter, page).await
     }
 
     async fn wake_read(&self) -> Result<WakeReading, StoreError> {

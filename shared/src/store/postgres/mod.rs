@@ -5,6 +5,7 @@
 //! has nothing to do sends nothing.
 
 mod access;
+mod history;
 mod run;
 mod schedule;
 pub mod sql;
@@ -19,9 +20,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{
-    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow,
-    Selection, Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, Usage, WakeReading,
-    millis,
+    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
+    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings,
+    Triggered, Upserted, Usage, WakeReading, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -176,6 +177,10 @@ impl Store for PostgresStore {
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
         self.runs(schedule, after, limit).await
+    }
+
+    async fn history_list(&self, filter: &HistoryFilter, page: &HistoryPage) -> Result<Vec<HistoryRow>, StoreError> {
+        self.history(filter, page).await
     }
 
     async fn wake_read(&self) -> Result<WakeReading, StoreError> {

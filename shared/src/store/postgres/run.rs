@@ -59,6 +59,10 @@ impl PostgresStore {
             .bind(columns.started_at)
             .bind(columns.ended_at)
             .bind(columns.worker)
+            .bind(columns.woken_at)
+            .bind(columns.first_byte_at)
+            .bind(columns.late_cause)
+            .bind(millis(self.settings.retain_dead))
             .fetch_all(&self.pool)
             .await?;
         let mut settled = Settled { now: 0, results: Vec::with_capacity(batch.len()), armed_min: None };

@@ -68,6 +68,7 @@ impl PostgresStore {
             .bind(times.iter().map(|t| t.after).collect::<Vec<Option<i64>>>())
             .bind(times.iter().map(|t| t.unchanged).collect::<Vec<i16>>())
             .bind(open.iter().map(|i| of(i).run_id).collect::<Vec<Uuid>>())
+            .bind(open.iter().map(|i| of(i).history_check).collect::<Vec<bool>>())
             .fetch_all(&self.pool)
             .await;
         match rows {
@@ -125,6 +126,7 @@ impl PostgresStore {
                 .bind(arm.unchanged)
                 .bind(registration.run_id)
                 .bind(arm.calendar)
+                .bind(registration.history_check)
                 .fetch_optional(&self.pool)
                 .await;
         if let Err(error) = &updated
@@ -151,12 +153,11 @@ impl PostgresStore {
 
     pub(super) async fn pause(&self, id: ScheduleId) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        let paused = sqlx::query(sql::SCHEDULE_PAUSE)
+        let paused: i64 = sqlx::query_scalar(sql::SCHEDULE_PAUSE)
             .bind(self.injected_now())
             .bind(id)
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected();
+            .fetch_one(&mut *transaction)
+            .await?;
         sqlx::query(sql::RUN_DISARM).bind(id).execute(&mut *transaction).await?;
         if paused == 0 {
             transaction.rollback().await?;

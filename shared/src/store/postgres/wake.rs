@@ -5,18 +5,26 @@ use sqlx::postgres::PgRow;
 
 use super::{MIGRATIONS, PostgresStore, sql};
 use crate::model::UnixMs;
-use crate::store::{Backlog, StoreError, WakeReading};
+use crate::store::{Backlog, StoreError, WakeReading, millis};
 
 impl PostgresStore {
     pub(super) async fn wake(&self) -> Result<WakeReading, StoreError> {
         self.statements.count(1);
-        let row = sqlx::query(sql::WAKE_READ).bind(self.injected_now()).fetch_one(&self.pool).await?;
+        let row = sqlx::query(sql::WAKE_READ)
+            .bind(self.injected_now())
+            .bind(millis(self.settings.retain_history))
+            .fetch_one(&self.pool)
+            .await?;
         wake_reading(&row)
     }
 
     pub(super) async fn forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
         self.statements.count(1);
-        let row = sqlx::query(sql::WAKE_FORECAST).bind(self.injected_now()).fetch_one(&self.pool).await?;
+        let row = sqlx::query(sql::WAKE_FORECAST)
+            .bind(self.injected_now())
+            .bind(millis(self.settings.retain_history))
+            .fetch_one(&self.pool)
+            .await?;
         let reading = wake_reading(&row)?;
         let backlog = Backlog {
             overdue_runs: reading.overdue,
@@ -30,8 +38,12 @@ impl PostgresStore {
 
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
         self.statements.count(1);
-        let pruned: i64 =
-            sqlx::query_scalar(sql::PRUNE).bind(self.injected_now()).bind(limit).fetch_one(&self.pool).await?;
+        let pruned: i64 = sqlx::query_scalar(sql::PRUNE)
+            .bind(self.injected_now())
+            .bind(limit)
+            .bind(millis(self.settings.retain_history))
+            .fetch_one(&self.pool)
+            .await?;
         Ok(pruned.unsigned_abs())
     }
 

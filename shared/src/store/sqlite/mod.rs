@@ -4,6 +4,7 @@
 //! Same files and method names as [`super::postgres`]; differences carry a comment that begins "Differs:".
 
 mod access;
+mod history;
 mod run;
 mod schedule;
 pub mod sql;
@@ -18,9 +19,9 @@ use sqlx::{SqliteConnection, Transaction};
 use uuid::Uuid;
 
 use super::{
-    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, Page, Registration, RunRow, ScheduleFilter, ScheduleRow,
-    Selection, Settled, StatementCounter, Store, StoreError, StoreSettings, Triggered, Upserted, Usage, WakeReading,
-    millis,
+    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
+    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings,
+    Triggered, Upserted, Usage, WakeReading, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -151,6 +152,10 @@ impl Store for SqliteStore {
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
         self.runs(schedule, after, limit).await
+    }
+
+    async fn history_list(&self, filter: &HistoryFilter, page: &HistoryPage) -> Result<Vec<HistoryRow>, StoreError> {
+        self.history(filter, page).await
     }
 
     async fn wake_read(&self) -> Result<WakeReading, StoreError> {

@@ -7,6 +7,8 @@ use uuid::Uuid;
 
 use super::schedule::json;
 use super::{SqliteStore, sql};
+use crate::model::history::HistoryKind;
+use crate::model::lateness::LateCause;
 use crate::model::run::{ClaimedRun, Exit, OutcomeCode, RunState, Settlement, Successor};
 use crate::model::schedule::ScheduleState;
 use crate::model::{RunId, ScheduleId, UnixMs};
@@ -67,7 +69,11 @@ impl SqliteStore {
             _ => None,
         };
         let ended = leaving.state.is_terminal();
-        if let (Some(record), Some(outcome)) = (&settlement.attempt, settlement.exit.outcome()) {
+        let is_dead = leaving.state == RunState::Dead;
+        let retain = if is_dead { self.settings.retain_dead } else { self.settings.retain_runs };
+        let prune_at = now + millis(retain);
+        let dispatched = settlement.attempt.as_ref().zip(settlement.exit.outcome());
+        if let Some((record, outcome)) = dispatched.filter(|(_, outcome)| outcome.code != OutcomeCode::Ok) {
             sqlx::query(sql::ATTEMPT_INSERT)
                 .bind(settlement.run_id)
                 .bind(settlement.lease_token)
@@ -78,26 +84,37 @@ impl SqliteStore {
                 .bind(outcome.code.as_str())
                 .bind(leaving.http_status)
                 .bind(&leaving.detail)
-                .bind(now + self.retain_ms())
+                .bind(prune_at)
                 .execute(&mut *connection)
                 .await?;
         }
+        if is_dead {
+            sqlx::query(sql::ATTEMPT_KEEP).bind(settlement.run_id).bind(prune_at).execute(&mut *connection).await?;
+        }
+        if held.history_check {
+            tell(connection, now, settlement, &held, &leaving).await?;
+        }
+        let record = dispatched.map(|(record, _)| record);
         sqlx::query(sql::RUN_LEAVE)
             .bind(settlement.run_id)
             .bind(leaving.state as i16)
             .bind(retry_at)
             .bind(i64::from(matches!(settlement.exit, Exit::HandBack)))
             .bind(ended.then_some(now))
-            .bind(ended.then_some(now + self.retain_ms()))
+            .bind(ended.then_some(prune_at))
             .bind(leaving.outcome)
             .bind(leaving.http_status)
             .bind(leaving.detail)
             .bind(leaving.coalesced)
             .bind(leaving.skipped)
+            .bind(record.and_then(|record| record.woken_at))
+            .bind(record.map(|record| record.started_at))
+            .bind(record.and_then(|record| record.first_byte_at))
+            .bind(record.and_then(|record| record.late_cause).map(LateCause::as_str))
             .execute(&mut *connection)
             .await?;
         settled.lower(retry_at);
-        let finished = leaving.ends_schedule.then_some(now + self.retain_ms());
+        let finished = leaving.ends_schedule.then_some(prune_at);
         if let Some(successor) = leaving.successor {
             settled.lower(arm_successor(connection, now, &held, successor).await?);
         }
@@ -206,6 +223,10 @@ struct Held {
     armed: bool,
     queue: String,
     priority: i64,
+    due_at: UnixMs,
+    attempt: i32,
+    lease_owner: Option<String>,
+    history_check: bool,
     schedule: Option<(ScheduleState, i64)>,
 }
 
@@ -234,6 +255,10 @@ async fn held(connection: &mut SqliteConnection, id: RunId) -> Result<Option<Hel
         armed: row.try_get("armed")?,
         queue: row.try_get("queue")?,
         priority: row.try_get("priority")?,
+        due_at: row.try_get("due_at")?,
+        attempt: row.try_get("attempt")?,
+        lease_owner: row.try_get("lease_owner")?,
+        history_check: row.try_get("history_check")?,
         schedule,
     }))
 }
@@ -295,6 +320,42 @@ impl Leaving {
     }
 }
 
+/// Tells the history how a run was settled.
+async fn tell(
+    connection: &mut SqliteConnection,
+    now: UnixMs,
+    settlement: &Settlement,
+    held: &Held,
+    leaving: &Leaving,
+) -> Result<(), StoreError> {
+    let record = settlement.attempt.as_ref().filter(|_| settlement.exit.outcome().is_some());
+    let kind = match record {
+        Some(record) if record.attempt > 1 => HistoryKind::Reexecuted,
+        Some(_) => HistoryKind::Executed,
+        None if leaving.state == RunState::Pending => return Ok(()),
+        None => HistoryKind::Dropped,
+    };
+    let outcome = record.and_then(|_| settlement.exit.outcome()).map(|outcome| outcome.code.as_str());
+    sqlx::query(sql::HISTORY_TELL_RUN)
+        .bind(held.schedule_id)
+        .bind(now)
+        .bind(kind as i16)
+        .bind(settlement.run_id)
+        .bind(held.revision)
+        .bind(held.attempt)
+        .bind(outcome.or(leaving.outcome))
+        .bind(leaving.state as i16)
+        .bind(leaving.http_status)
+        .bind(record.map(|record| (record.started_at - held.due_at).max(0)))
+        .bind(record.map(|record| record.ended_at - record.started_at))
+        .bind(record.and_then(|record| record.late_cause).map(LateCause::as_str))
+        .bind(&leaving.detail)
+        .bind(&held.lease_owner)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 async fn arm_successor(
     connection: &mut SqliteConnection,
     now: UnixMs,
@@ -313,6 +374,7 @@ async fn arm_successor(
         .bind(at)
         .bind(&held.queue)
         .bind(held.priority)
+        .bind(now)
         .execute(connection)
         .await?;
     Ok((armed.rows_affected() == 1).then_some(at))

@@ -4,9 +4,10 @@ use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::{SqliteStore, sql};
+use crate::model::history::HistoryKind;
 use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::{ArmAt, Arming, OnUnchanged};
-use crate::model::{ScheduleId, UnixMs};
+use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row, schedule_state};
 use crate::store::{
     Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered, Upserted,
@@ -46,6 +47,7 @@ impl SqliteStore {
             return self.explain_state(id).await.map(|_| ());
         }
         sqlx::query(sql::RUN_DISARM).bind(id).execute(&mut *transaction).await?;
+        tell(&mut transaction, now, HistoryKind::Paused, id, None).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -68,7 +70,9 @@ impl SqliteStore {
             queue: row.try_get("queue")?,
             priority: row.try_get("priority")?,
         };
-        let due_at = arm(&mut transaction, now, &owner, arming, Uuid::now_v7()).await?;
+        let run_id = Uuid::now_v7();
+        let due_at = arm(&mut transaction, now, &owner, arming, run_id).await?;
+        tell(&mut transaction, now, HistoryKind::Resumed, id, Some(run_id)).await?;
         transaction.commit().await?;
         Ok(Some(due_at))
     }
@@ -92,6 +96,7 @@ impl SqliteStore {
             .bind(row.try_get::<i64, _>("priority")?)
             .execute(&mut *transaction)
             .await?;
+        tell(&mut transaction, now, HistoryKind::Triggered, id, Some(run_id)).await?;
         transaction.commit().await?;
         Ok(Triggered { run_id, due_at: now })
     }
@@ -110,6 +115,7 @@ impl SqliteStore {
             .await?;
         let mut in_flight: i64 = 0;
         for id in &ids {
+            tell(&mut transaction, now, HistoryKind::Deleted, *id, None).await?;
             sqlx::query(sql::RUN_CANCEL).bind(id).bind(now).bind(self.retain_ms()).execute(&mut *transaction).await?;
             let running: i64 = sqlx::query_scalar(sql::RUN_IN_FLIGHT).bind(id).fetch_one(&mut *transaction).await?;
             in_flight += running;
@@ -220,6 +226,7 @@ async fn register(
             .execute(&mut *connection)
             .await?;
         let due_at = arm(connection, now, &owner, arming, registration.run_id).await?;
+        tell(connection, now, HistoryKind::Registered, owner.id, Some(registration.run_id)).await?;
         return Ok(upserted(&owner, Change::Created, Some(due_at)));
     };
     let mut owner = Owner {
@@ -246,6 +253,7 @@ async fn register(
         ScheduleState::Active => Some(arm(connection, now, &owner, arming, registration.run_id).await?),
         _ => None,
     };
+    tell(connection, now, HistoryKind::Updated, owner.id, due_at.map(|_| registration.run_id)).await?;
     Ok(upserted(&owner, Change::Replaced, due_at))
 }
 
@@ -290,6 +298,19 @@ fn write<'q>(
         .bind(registration.priority)
         .bind(series)
         .bind(now)
+        .bind(registration.history_check)
+}
+
+/// Tells the history what became of a schedule, if that asks for it.
+async fn tell(
+    connection: &mut SqliteConnection,
+    now: UnixMs,
+    kind: HistoryKind,
+    id: ScheduleId,
+    run_id: Option<RunId>,
+) -> Result<(), StoreError> {
+    sqlx::query(sql::HISTORY_TELL).bind(id).bind(now).bind(kind as i16).bind(run_id).execute(connection).await?;
+    Ok(())
 }
 
 async fn arm(
@@ -313,6 +334,7 @@ async fn arm(
         .bind(due_at)
         .bind(&owner.queue)
         .bind(owner.priority)
+        .bind(now)
         .execute(&mut *connection)
         .await;
     match armed {

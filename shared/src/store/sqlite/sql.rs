@@ -35,31 +35,32 @@ pub const SCHEDULE_FIND_BY_ID: &str = concat!(found!(), "s.id = $1 AND s.state <
 /// A new schedule.
 pub const SCHEDULE_INSERT: &str = "\
 INSERT INTO schedules (id, application, client_group, client_key, operation, client_type, name, fingerprint, payload,
-                       queue, priority, series, created_at, updated_at, state, revision, iterations)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, 0, 1, 0)";
+                       queue, priority, series, created_at, updated_at, history_check, state, revision, iterations)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, 0, 1, 0)";
 
 /// A schedule replaced by id.
 pub const SCHEDULE_REPLACE: &str = "\
 UPDATE schedules
    SET application = $2, client_group = $3, client_key = $4, operation = $5, client_type = $6, name = $7, fingerprint = $8,
-       payload = $9, queue = $10, priority = $11, series = $12, updated_at = $13,
+       payload = $9, queue = $10, priority = $11, series = $12, updated_at = $13, history_check = $14,
        state = CASE WHEN state = 1 THEN 1 ELSE 0 END, revision = revision + 1, prune_at = NULL
  WHERE id = $1
 RETURNING state, revision";
 
 /// Arms a schedule; replaces its pending armed run in place under a new id.
 pub const RUN_ARM: &str = "\
-INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
-VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, 0)
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, 0, $9)
 ON CONFLICT (schedule_id) WHERE state = 0 AND armed DO UPDATE
    SET id = excluded.id, revision = excluded.revision, series = excluded.series, nominal_at = excluded.nominal_at,
        due_at = excluded.due_at, queue = excluded.queue, priority = excluded.priority, attempt = 0, crashes = 0,
-       lease_owner = NULL, claimed_at = NULL, outcome = NULL, http_status = NULL, detail = NULL";
+       lease_owner = NULL, claimed_at = NULL, outcome = NULL, http_status = NULL, detail = NULL,
+       created_at = excluded.created_at, woken_at = NULL, dispatched_at = NULL, first_byte_at = NULL, late_cause = NULL";
 
 /// Arms a successor, unless a newer definition has armed the schedule meanwhile.
 pub const RUN_ARM_SUCCESSOR: &str = "\
-INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
-VALUES ($1, $2, $3, $4, $5, $5, 1, $6, $7, 0) ON CONFLICT DO NOTHING";
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
+VALUES ($1, $2, $3, $4, $5, $5, 1, $6, $7, 0, $8) ON CONFLICT DO NOTHING";
 
 /// Makes an active schedule paused.
 pub const SCHEDULE_PAUSE: &str =
@@ -78,8 +79,8 @@ RETURNING revision, series, queue, priority";
 
 /// Adds a run that is due now and not armed.
 pub const RUN_TRIGGER: &str = "\
-INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
-VALUES ($1, $2, $3, $4, $5, $5, 0, $6, $7, 0)";
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
+VALUES ($1, $2, $3, $4, $5, $5, 0, $6, $7, 0, $5)";
 
 /// Deletes what matches an id ($2) or, where that is null, client fields ($3 to $7); `$1` is now.
 pub const SCHEDULE_DELETE: &str = "\
@@ -154,8 +155,8 @@ macro_rules! expired {
 macro_rules! taken {
     ($subset:expr) => {
         concat!(
-            "SELECT r.id, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at, r.armed, r.priority,
-       r.attempt + 1 AS attempt, r.crashes + (r.state = 1) AS crashes, r.lease_token + 1 AS lease_token,
+            "SELECT r.id, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at,
+       coalesce(r.created_at, r.nominal_at) AS created_at, r.armed, r.priority, r.attempt + 1 AS attempt, r.crashes + (r.state = 1) AS crashes, r.lease_token + 1 AS lease_token,
        r.state = 1 AS reclaimed, s.state AS schedule_state, s.revision AS schedule_revision, s.payload
   FROM runs r LEFT JOIN schedules s ON s.id = r.schedule_id WHERE r.id IN (",
             $subset,
@@ -191,15 +192,16 @@ pub const NEXT_AT: &str = "SELECT due_at FROM runs WHERE state = 0 AND due_at > 
 
 /// A run to be settled, with its schedule.
 pub const RUN_HELD: &str = "\
-SELECT r.state, r.lease_token, r.schedule_id, r.revision, r.series, r.nominal_at, r.armed, r.queue, r.priority,
-       s.state AS schedule_state, s.revision AS schedule_revision
+SELECT r.state, r.lease_token, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at, r.armed, r.queue, r.priority, r.attempt,
+       r.lease_owner, s.state AS schedule_state, s.revision AS schedule_revision, coalesce(s.history_check, 0) AS history_check
   FROM runs r LEFT JOIN schedules s ON s.id = r.schedule_id WHERE r.id = $1";
 
 /// Writes what became of a run.
 pub const RUN_LEAVE: &str = "\
 UPDATE runs
    SET state = $2, lease_until = NULL, due_at = coalesce($3, due_at), attempt = attempt - $4, finished_at = $5,
-       prune_at = $6, outcome = $7, http_status = $8, detail = $9, coalesced = coalesced + $10, skipped = skipped + $11
+       prune_at = $6, outcome = $7, http_status = $8, detail = $9, coalesced = coalesced + $10, skipped = skipped + $11,
+       woken_at = $12, dispatched_at = $13, first_byte_at = $14, late_cause = coalesce($15, late_cause)
  WHERE id = $1";
 
 /// Counts a success (`$2`) and ends a schedule that has no further instant (`$3`: when it is pruned).
@@ -212,6 +214,24 @@ UPDATE schedules
 pub const ATTEMPT_INSERT: &str = "\
 INSERT INTO attempts (run_id, lease_token, attempt, worker, started_at, ended_at, outcome, http_status, detail, prune_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+
+/// Keeps the attempts of a dead letter as long as it.
+pub const ATTEMPT_KEEP: &str = "UPDATE attempts SET prune_at = $2 WHERE run_id = $1";
+
+/// Tells the history something of a schedule that asks for it: `$1` its id, `$2` when, `$3` the kind, `$4` the run.
+pub const HISTORY_TELL: &str = "\
+INSERT INTO history (at, kind, schedule_id, run_id, application, client_group, client_key, operation, client_type, name,
+                     revision)
+SELECT $2, $3, id, $4, application, client_group, client_key, operation, client_type, name, revision
+  FROM schedules WHERE id = $1 AND history_check";
+
+/// Tells the history how a run was settled; parameters as for [`HISTORY_TELL`], then what is known of the run.
+pub const HISTORY_TELL_RUN: &str = "\
+INSERT INTO history (at, kind, schedule_id, run_id, application, client_group, client_key, operation, client_type, name,
+                     revision, attempt, outcome, state, http_status, lag_ms, duration_ms, late_cause, detail, worker)
+SELECT $2, $3, id, $4, application, client_group, client_key, operation, client_type, name,
+       $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+  FROM schedules WHERE id = $1";
 
 /// Prolongs a lease that is still held.
 pub const RUN_RENEW: &str = "UPDATE runs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 1";
@@ -227,7 +247,8 @@ SELECT c.now AS now,
        (SELECT lease_until FROM runs WHERE state = 1 ORDER BY lease_until LIMIT 1) AS next_lease,
        (SELECT min(at) FROM (SELECT (SELECT min(prune_at) FROM runs WHERE prune_at IS NOT NULL) AS at
                    UNION ALL SELECT (SELECT min(prune_at) FROM schedules WHERE prune_at IS NOT NULL)
-                   UNION ALL SELECT (SELECT min(prune_at) FROM attempts))) AS next_prune,
+                   UNION ALL SELECT (SELECT min(prune_at) FROM attempts)
+                   UNION ALL SELECT (SELECT min(at) FROM history) + $2)) AS next_prune,
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now LIMIT 10000)) AS overdue"
     };
 }
@@ -256,3 +277,6 @@ pub const PRUNE_SCHEDULES: &str =
 /// Deletes a batch of old attempts.
 pub const PRUNE_ATTEMPTS: &str =
     "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2)";
+/// Deletes a batch of old history.
+pub const PRUNE_HISTORY: &str =
+    "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE at <= $1 ORDER BY at LIMIT $2)";

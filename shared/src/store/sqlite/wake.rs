@@ -5,18 +5,26 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{MIGRATIONS, SqliteStore, sql};
 use crate::model::UnixMs;
-use crate::store::{Backlog, StoreError, WakeReading};
+use crate::store::{Backlog, StoreError, WakeReading, millis};
 
 impl SqliteStore {
     pub(super) async fn wake(&self) -> Result<WakeReading, StoreError> {
         self.statements.count(1);
-        let row = sqlx::query(sql::WAKE_READ).bind(self.injected_now()).fetch_one(&self.readers).await?;
+        let row = sqlx::query(sql::WAKE_READ)
+            .bind(self.injected_now())
+            .bind(millis(self.settings.retain_history))
+            .fetch_one(&self.readers)
+            .await?;
         wake_reading(&row)
     }
 
     pub(super) async fn forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
         self.statements.count(1);
-        let row = sqlx::query(sql::WAKE_FORECAST).bind(self.injected_now()).fetch_one(&self.readers).await?;
+        let row = sqlx::query(sql::WAKE_FORECAST)
+            .bind(self.injected_now())
+            .bind(millis(self.settings.retain_history))
+            .fetch_one(&self.readers)
+            .await?;
         let reading = wake_reading(&row)?;
         let backlog = Backlog {
             overdue_runs: reading.overdue,
@@ -31,8 +39,11 @@ impl SqliteStore {
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
         let (mut transaction, now) = self.begin().await?;
         let mut pruned = 0;
-        for statement in [sql::PRUNE_RUNS, sql::PRUNE_SCHEDULES, sql::PRUNE_ATTEMPTS] {
-            pruned += sqlx::query(statement).bind(now).bind(limit).execute(&mut *transaction).await?.rows_affected();
+        let old = now.saturating_sub(millis(self.settings.retain_history));
+        for (statement, until) in
+            [(sql::PRUNE_RUNS, now), (sql::PRUNE_SCHEDULES, now), (sql::PRUNE_ATTEMPTS, now), (sql::PRUNE_HISTORY, old)]
+        {
+            pruned += sqlx::query(statement).bind(until).bind(limit).execute(&mut *transaction).await?.rows_affected();
         }
         transaction.commit().await?;
         Ok(pruned)

@@ -27,6 +27,8 @@ use crate::dispatch::target::{AddressRefused, TargetPolicy, permitted_addresses}
 const PORT: u16 = 9092;
 /// How long a cluster may take to name its brokers.
 const METADATA_LIMIT: Duration = Duration::from_secs(5);
+/// How long a broker's name may take to be resolved.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// How often the addresses of a producer in use are judged again.
 const JUDGED_FOR: Duration = Duration::from_secs(60);
 
@@ -137,10 +139,14 @@ impl Producers {
     }
 
     async fn permitted(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Outcome> {
-        permitted_addresses(&self.targets, host, port).await.map_err(|error| match error {
-            Ok(AddressRefused) => Outcome::new(OutcomeCode::Refused, AddressRefused.to_string()),
-            Err(_) => Outcome::new(OutcomeCode::Connect, "a broker's name could not be resolved"),
-        })
+        let unresolved = || Outcome::new(OutcomeCode::Connect, "a broker's name could not be resolved");
+        tokio::select! {
+            found = permitted_addresses(&self.targets, host, port) => found.map_err(|error| match error {
+                Ok(AddressRefused) => Outcome::new(OutcomeCode::Refused, AddressRefused.to_string()),
+                Err(_) => unresolved(),
+            }),
+            () = self.context.clock.clock().sleep(RESOLVE_LIMIT) => Err(unresolved()),
+        }
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Outcome> {

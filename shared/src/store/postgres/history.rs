@@ -1,0 +1,19 @@
+//! The history on PostgreSQL: read. It is written by the statements whose commits it tells of.
+
+use super::PostgresStore;
+use crate::store::StoreError;
+use crate::store::history::{HistoryFilter, HistoryPage, HistoryRow, history_row, history_select};
+
+impl PostgresStore {
+    pub(super) async fn history(
+        &self,
+        filter: &HistoryFilter,
+        page: &HistoryPage,
+    ) -> Result<Vec<HistoryRow>, StoreError> {
+        self.statements.count(1);
+        let mut select = history_select(filter, page);
+        // Planned each time, for what is asked: a plan for any application cannot know a rare one from a common one.
+        let rows = select.build().persistent(false).fetch_all(&self.pool).await?;
+        rows.iter().map(history_row).collect()
+    }
+}
