@@ -6,6 +6,7 @@ use reveille_shared::model::document::{self, Defaults, Parsed};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::model::timing::{ArmAt, Arming, PreviewedInstant, Timing, TimingError, TimingKind};
+use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
 use reveille_shared::store::{
@@ -28,6 +29,8 @@ pub struct Service {
     context: Context,
     defaults: Defaults,
     caller: Caller,
+    /// The span of the request it acts for.
+    traceparent: Option<TraceParent>,
 }
 
 /// A registration that took effect.
@@ -46,12 +49,18 @@ pub struct Registered {
 impl Service {
     /// A service on these parts, for the operator.
     pub fn new(context: Context, settings: &Settings) -> Self {
-        Self { context, defaults: settings.defaults(), caller: Caller::operator() }
+        Self { context, defaults: settings.defaults(), caller: Caller::operator(), traceparent: None }
     }
 
     /// The same service for this caller: it shows and does what he may see and do.
     pub fn acting_for(&self, caller: Caller) -> Self {
         Self { caller, ..self.clone() }
+    }
+
+    /// The same service within a request: runs point to the request that registered them.
+    #[must_use]
+    pub fn traced(self, traceparent: Option<TraceParent>) -> Self {
+        Self { traceparent, ..self }
     }
 
     /// Registers a document by its client key.
@@ -81,7 +90,9 @@ impl Service {
     }
 
     async fn write(&self, id: ScheduleId, parsed: Parsed, write: Write) -> Result<Registered, Problem> {
-        let Parsed { definition, timing, warnings } = parsed;
+        let Parsed { mut definition, timing, warnings } = parsed;
+        // Nobody could follow a link to a trace that is not recorded.
+        definition.traceparent = self.traceparent.filter(|traceparent| traceparent.sampled);
         let payload = serde_json::to_string(&definition).map_err(|error| {
             tracing::error!(error = %error, "a valid document could not be written");
             crate::error::internal()

@@ -102,6 +102,7 @@ pub(crate) fn schedule(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
     };
     let mut definition: Definition = serde_json::from_str(&row.payload).map_err(unreadable)?;
     secret::mask(&mut definition);
+    definition.traceparent = None;
     let current = row.current.as_ref();
     let retries = definition.task.retries_allowed() != Some(0);
     let status = Status::of(row.state, current, retries);

@@ -14,3 +14,4 @@ mod embedded;
 mod readme;
 mod targets;
 mod tidy;
+mod traces;

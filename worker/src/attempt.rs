@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
+use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ use crate::dispatch::{Answer, Call, Dispatchers};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
+use crate::settle::Queued;
+use crate::spans;
 
 /// What the attempts of a worker share.
 pub(crate) struct Attempts {
@@ -34,9 +37,18 @@ pub(crate) struct Attempts {
     pub(crate) metrics: WorkerMetrics,
     pub(crate) dispatchers: Arc<Dispatchers>,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) settlements: mpsc::Sender<Settlement>,
+    pub(crate) settlements: mpsc::Sender<Queued>,
     /// Fires when the calls in flight have had the time that a shutdown gives them.
     pub(crate) drain_over: CancellationToken,
+}
+
+/// The claim that took a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClaimedBy {
+    /// When its statement was sent.
+    pub(crate) sent_at: Duration,
+    /// The place of its span.
+    pub(crate) span: Option<TraceParent>,
 }
 
 /// How a dispatch ended.
@@ -47,21 +59,21 @@ enum Ended {
 }
 
 impl Attempts {
-    /// Attempts a run that was claimed by a statement sent at `claim_sent`.
-    pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim_sent: Duration) {
+    /// Attempts a claimed run.
+    pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim: ClaimedBy) {
         if self.context.lifecycle.stopping().is_cancelled() {
-            return self.settle(&run, Exit::HandBack, None).await;
+            return self.settle(&run, Exit::HandBack, None, None).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
-            Ok(plan) => self.dispatch(&run, &plan, claim_sent).await,
+            Ok(plan) => self.dispatch(&run, &plan, claim).await,
             Err(exit) => self.settle_at_once(&run, *exit).await,
         }
     }
 
-    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration) {
+    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim: ClaimedBy) {
         let clock = self.context.clock.clock();
         let wanted_until = clock.monotonic() + deadline_of(&plan.definition.task);
-        let lease = self.leases.hold(run, claim_sent, wanted_until);
+        let lease = self.leases.hold(run, claim.sent_at, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
             return self.lease_lost(run);
@@ -70,25 +82,42 @@ impl Attempts {
         let started_at = self.context.clock.now_ms();
         let lag = Duration::from_millis(u64::try_from(started_at - run.due_at).unwrap_or(0));
         self.metrics.dispatch_lag.observe(lag.as_secs_f64());
-        let ended = self.call_target(run, plan, &lease.trust).await;
+        let mut traced = spans::dispatch(&self.context.tracer, run, plan, claim.span);
+        let place = traced.traceparent();
+        let ended = self.call_target(run, plan, &lease.trust, place).await;
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
         let span = Span { started_at, ended_at: started_at + i64::try_from(took.as_millis()).unwrap_or(i64::MAX) };
         match ended {
-            Ended::LeaseLost => self.lease_lost(run),
-            Ended::DrainOver => self.settle(run, cut_short(plan, run, span), None).await,
+            Ended::LeaseLost => {
+                spans::given_up(&mut traced, OutcomeCode::LeaseLost.as_str());
+                self.lease_lost(run);
+            }
+            Ended::DrainOver => {
+                spans::given_up(&mut traced, "cut_short");
+                drop(traced);
+                self.settle(run, cut_short(plan, run, span), None, place).await;
+            }
             Ended::Answered(answer) => {
+                spans::dispatched(&mut traced, &answer.outcome, started_at - run.due_at);
+                drop(traced); // before what follows it begins
                 let exit = conclude(plan, run, &answer, span, fastrand::f64());
                 self.metrics.count_run(answer.outcome.code.as_str());
                 log_attempt(run, &answer.outcome, &exit, lag, took);
                 let has_failed = answer.outcome.code != OutcomeCode::Ok;
                 let record = has_failed.then(|| self.record(run, span));
-                self.settle(run, exit, record).await;
+                self.settle(run, exit, record, place).await;
             }
         }
     }
 
-    async fn call_target(&self, run: &ClaimedRun, plan: &Plan, trust: &Trust) -> Ended {
+    async fn call_target(
+        &self,
+        run: &ClaimedRun,
+        plan: &Plan,
+        trust: &Trust,
+        traceparent: Option<TraceParent>,
+    ) -> Ended {
         let destination = match Destination::of(&plan.definition.task, &self.settings.connections) {
             Ok(destination) => destination,
             Err(outcome) => return Ended::Answered(outcome.into()),
@@ -100,6 +129,7 @@ impl Attempts {
             payload: run.schedule.as_ref().map_or("", |schedule| schedule.payload.as_str()),
             default_body: self.settings.default_body,
             now: self.context.clock.now_ms(),
+            traceparent,
         };
         let clock = self.context.clock.clock();
         let deadline = deadline_of(&plan.definition.task);
@@ -129,13 +159,21 @@ impl Attempts {
                 "run is settled without a dispatch"
             );
         }
-        self.settle(run, exit, None).await;
+        self.settle(run, exit, None, None).await;
     }
 
-    async fn settle(&self, run: &ClaimedRun, exit: Exit, attempt: Option<AttemptRecord>) {
+    /// `dispatch`: the place of the span of the call that led to this.
+    async fn settle(
+        &self,
+        run: &ClaimedRun,
+        exit: Exit,
+        attempt: Option<AttemptRecord>,
+        dispatch: Option<TraceParent>,
+    ) {
+        let span = spans::settle(&self.context.tracer, run.id, dispatch);
         let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt };
         // The queue is gone only when the shutdown gave up on it: then the lease brings the run back.
-        let _ = self.settlements.send(settlement).await;
+        let _ = self.settlements.send(Queued { settlement, span }).await;
     }
 
     fn record(&self, run: &ClaimedRun, span: Span) -> AttemptRecord {

@@ -16,8 +16,9 @@ use reveille_shared::store::{Claim, Claimed, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::attempt::Attempts;
+use crate::attempt::{Attempts, ClaimedBy};
 use crate::learn_clock;
+use crate::spans::Waking;
 use crate::wait::{Answered, Next, Reason, Wait};
 
 /// Runs taken by one statement, at most.
@@ -32,6 +33,7 @@ pub(crate) struct Claimer {
     in_flight: Option<InFlight>,
     /// Ends when the loop has to look at the clock again; kept over the events that do not change that.
     alarm: Option<(Duration, Sleep)>,
+    waking: Waking,
 }
 
 struct InFlight {
@@ -43,7 +45,8 @@ impl Claimer {
     pub(crate) fn new(attempts: Arc<Attempts>) -> Self {
         let context = attempts.context.clone();
         let wait = Wait::new(&attempts.settings, context.clock.clock().monotonic());
-        Self { context, attempts, wait, running: JoinSet::new(), in_flight: None, alarm: None }
+        let waking = Waking::new(context.tracer.clone());
+        Self { context, attempts, wait, running: JoinSet::new(), in_flight: None, alarm: None, waking }
     }
 
     /// Claims and attempts what is due until the worker is asked to stop. `armed` tells what this
@@ -129,6 +132,7 @@ impl Claimer {
     fn send_claim(&mut self, reason: Reason, now: Duration) {
         self.attempts.metrics.count_wake(reason.as_str());
         self.wait.claim_sent(now);
+        self.waking.claim_sent(reason);
         let settings = &self.attempts.settings;
         let limit = self.free_slots().min(CLAIM_LIMIT);
         let claim = Claim {
@@ -170,8 +174,9 @@ impl Claimer {
         let answered = Answered { next_at: claimed.next_at, taken: claimed.runs.len(), more: claimed.more };
         self.wait.claim_done(answered, self.now(), self.context.clock.now_ms());
         self.attempts.metrics.count_claim(if claimed.runs.is_empty() { "empty" } else { "rows" });
+        let claim = self.waking.claimed(claimed.runs.len(), claimed.more);
         for run in claimed.runs {
-            self.running.spawn(self.attempts.clone().attempt(run, sent_at));
+            self.running.spawn(self.attempts.clone().attempt(run, ClaimedBy { sent_at, span: claim }));
         }
         self.count_slots();
     }

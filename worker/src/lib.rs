@@ -18,6 +18,7 @@ mod exit;
 mod metrics;
 mod renew;
 mod settle;
+mod spans;
 mod wait;
 
 use std::sync::Arc;

@@ -37,7 +37,7 @@ impl Call<'_> {
 
     /// The schedule document as the API shows it: the stored object, with the id that is no part of it.
     fn document(&self) -> String {
-        let members = self.payload.trim_start().strip_prefix('{').unwrap_or_default();
+        let members = self.definition.without_traceparent(self.payload);
         format!(r#"{{"id":"{}",{members}"#, self.run.schedule_id)
     }
 
@@ -122,7 +122,7 @@ mod tests {
         };
         let destination = &Destination::of(&definition.task, &BTreeMap::new()).unwrap_or_else(|_| unreachable!());
         let (definition, default_body) = (&definition, BodyMode::Data);
-        check(&Call { run: &run, definition, destination, payload: &document, default_body, now: 0 })
+        check(&Call { run: &run, definition, destination, payload: &document, default_body, now: 0, traceparent: None })
     }
 
     fn check_data(data: &str, expected: &str) {

@@ -24,6 +24,7 @@ use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::Clock;
 use tokio_util::sync::CancellationToken;
+use reveille_shared::model::traceparent::TraceParent;
 
 #[cfg(feature = "kafka")]
 use self::kafka::Kafka;
@@ -54,6 +55,8 @@ pub(crate) struct Call<'a> {
     pub(crate) default_body: BodyMode,
     /// The database's now, as estimated.
     pub(crate) now: UnixMs,
+    /// The span of this attempt, sent on to the target; `None` when traces are off.
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 /// What came of a call.
