@@ -27,7 +27,7 @@ fn serve(collector: &str) -> ProcessBuilder {
 
 /// A document full of secrets, for `path` of the receiver.
 fn document(receiver: &Receiver, path: &str, kind: &str, schedule: &str) -> Value {
-    let host = receiver.url(path).replace("http://", &format!("http://user:{CANARY}@")) + "?token=" + CANARY;
+    let host = receiver.url(path) + "?token=" + CANARY;
     json!({
         "name": CANARY, "client": {"key": path}, "type": kind, "schedule": schedule,
         "task": {"type": "rest",
@@ -175,8 +175,7 @@ async fn without_a_collector_runs_go_on_and_the_process_ends_in_time() {
         for number in 0..20 {
             register(&api, &document(&target, &format!("/{number}"), "now", ""), None).await;
         }
-        let before = target.count();
-        target.wait_for(20.max(before), SOON).await;
+        target.wait_for(20, SOON).await;
         process.sigterm();
         assert!(process.wait_exit(Duration::from_secs(20)).await.success());
         target.clear();

@@ -155,6 +155,7 @@ impl Settler {
                 SettleResult::Done(state) => {
                     done += 1;
                     if *state == RunState::Dead {
+                        self.metrics.dead_letters.inc();
                         tracing::warn!(run.id = %settlement.run_id, "run is kept as a dead letter");
                     }
                 }
