@@ -11,6 +11,7 @@ mod bulk;
 mod cluster;
 mod config;
 mod embedded;
+mod observability;
 mod readme;
 mod targets;
 mod tidy;
