@@ -172,17 +172,20 @@ impl Service {
     /// # Errors
     /// 404; 409 when it is finished; 503.
     pub async fn resume(&self, id: ScheduleId) -> Result<(), Problem> {
-        let Plan { definition, timing } = stored_plan(&self.schedule(id).await?)?;
-        let mut after = self.arming_now(definition.kind).await?;
+        let mut taken = UnixMs::MIN;
         for _ in 0..=ARMING_TRIES {
-            let arming = arming(&timing, after)?;
-            let resumed = self.context.store.schedule_resume(id, &arming);
+            // Read anew at each try: the instant must be one of the revision that is resumed.
+            let row = self.schedule(id).await?;
+            let Plan { definition, timing } = stored_plan(&row)?;
+            let arming = arming(&timing, self.arming_now(definition.kind).await?.max(taken))?;
+            let resumed = self.context.store.schedule_resume(id, row.revision, &arming);
             match commit(&self.context, arming.at, resumed, |due_at| *due_at).await {
-                Err(StoreError::OccurrenceTaken { latest }) => after = after.max(latest),
+                Err(StoreError::OccurrenceTaken { latest }) => taken = latest,
+                Err(StoreError::RevisionMoved) => {}
                 outcome => return Ok(outcome.map(|_| ())?),
             }
         }
-        Err(StoreError::OccurrenceTaken { latest: after }.into())
+        Err(StoreError::OccurrenceTaken { latest: taken }.into())
     }
 
     /// Fires a schedule once, now, beside its own times.

@@ -12,3 +12,4 @@ mod secrets;
 mod shelter;
 mod status;
 mod support;
+mod unreadable;
