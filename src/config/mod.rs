@@ -22,7 +22,7 @@ use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, 
 use reveille_shared::runtime::fault::Faults;
 
 pub(crate) use self::print::print;
-use self::values::{duration, log_filter, namespace, otlp_endpoint, share, timezone, token};
+use self::values::{duration, is_otlp_endpoint, log_filter, namespace, share, timezone, token};
 pub(crate) use self::values::{otlp_headers, redacted};
 
 /// Reveille wakes your services on time: register a schedule over HTTP, be called when it is due.
@@ -192,7 +192,7 @@ pub(crate) struct Settings {
     pub(crate) log_level: String,
 
     /// Collector that receives traces over OTLP/HTTP, by its base address: `http://127.0.0.1:4318`; without it there are none
-    #[arg(long, env = "REVEILLE_OTLP_ENDPOINT", value_name = "URL", value_parser = otlp_endpoint, global = true)]
+    #[arg(long, env = "REVEILLE_OTLP_ENDPOINT", value_name = "URL", global = true, hide_env_values = true)]
     pub(crate) otlp_endpoint: Option<String>,
 
     /// Share of the traces begun here that are recorded, 0 to 1; a caller's trace is recorded when the caller says so
@@ -293,8 +293,15 @@ impl Settings {
                         something else keeps strangers out"
                 .to_owned());
         }
+        if self.otlp_endpoint.as_deref().is_some_and(|url| !is_otlp_endpoint(url)) {
+            // Without quoting it: there may be a password in it.
+            return Err(
+                "--otlp-endpoint is an http or https URL without user, password and query; credentials belong \
+                        into --otlp-headers"
+                    .to_owned(),
+            );
+        }
         if self.otlp_headers.as_deref().is_some_and(|text| otlp_headers(text).len() != text.split(',').count()) {
-            // Without quoting it: it is a secret.
             return Err("--otlp-headers is a list of name=value, separated by commas".to_owned());
         }
         if self.lease < Duration::from_secs(3) {

@@ -10,7 +10,7 @@ use crate::cluster::{Client, SOON};
 
 fn file(path: &str) -> String {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    std::fs::read_to_string(&path).expect("a file of this repository")
 }
 
 /// Names of metrics in an expression.

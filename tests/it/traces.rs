@@ -1,13 +1,14 @@
 //! The traces of the whole, as a collector receives them: what leads to what, what is passed on, and that neither
 //! a collector that is away nor a secret in a document changes anything.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value as Any};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
 use prost::Message;
-use reveille_testkit::{Answer, Process, ProcessBuilder, Receiver, eventually_some, scratch_dir};
+use reveille_testkit::{Answer, Process, ProcessBuilder, Receiver, Redis, eventually_some, scratch_dir};
 use serde_json::{Value, json};
 
 use crate::cluster::{Client, SOON};
@@ -40,7 +41,8 @@ async fn register(api: &str, document: &Value, traceparent: Option<&str>) -> Str
     let request = reqwest::Client::new().post(format!("http://{api}/schedules")).json(document);
     let request = traceparent.into_iter().fold(request, |request, value| request.header("traceparent", value));
     let answer: Value = request.send().await.expect("an answer").json().await.expect("JSON");
-    answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    assert!(answer["id"].is_string(), "{answer}");
+    answer["id"].as_str().expect("an id").to_owned()
 }
 
 /// Everything the collector received so far.
@@ -69,7 +71,7 @@ fn text(attributes: &[KeyValue], key: &str) -> String {
         Some(Any::StringValue(text)) => text,
         Some(Any::IntValue(number)) => number.to_string(),
         Some(Any::BoolValue(flag)) => flag.to_string(),
-        other => panic!("{key}: {other:?} among {attributes:?}"),
+        other => format!("{other:?}"),
     }
 }
 
@@ -161,6 +163,25 @@ async fn what_was_registered_keeps_its_text_although_its_request_is_remembered()
     let sent = target.wait_for(1, SOON).await[0].json();
     assert_eq!((&sent["id"], &sent["name"]), (&json!(id), &json!(CANARY)));
     assert!(sent.get("traceparent").is_none(), "{sent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_redis_is_told_the_trace_too() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (collector, redis) = (Receiver::start().await, Redis::start().await);
+    let process = serve(&collector.url("")).start();
+    let api = process.wait_ready(SOON).await.listen.expect("an API");
+    let connection = json!({"host": redis.url(), "topic": "runs", "mode": "stream"});
+    let task = json!({"type": "redis", "connection": connection});
+    register(&api, &json!({"client": {"key": "stream"}, "type": "now", "task": task}), None).await;
+    let dispatch = span(&collector, "dispatch", |_| true).await;
+    assert_eq!(text(&dispatch.attributes, "target.kind"), "redis");
+    let client = redis::Client::open(redis.url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let mut read = redis::cmd("XRANGE");
+    let entries: Vec<(String, HashMap<String, String>)> =
+        read.arg("runs").arg("-").arg("+").query_async(&mut connection).await.expect("entries");
+    assert_eq!(entries[0].1["traceparent"], traceparent(&dispatch));
 }
 
 #[tokio::test(flavor = "multi_thread")]

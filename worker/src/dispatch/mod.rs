@@ -21,10 +21,10 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{ClaimedRun, Outcome, OutcomeCode};
 use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{BodyMode, TaskKind};
+use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::Clock;
 use tokio_util::sync::CancellationToken;
-use reveille_shared::model::traceparent::TraceParent;
 
 #[cfg(feature = "kafka")]
 use self::kafka::Kafka;

@@ -40,6 +40,9 @@ impl Message {
                 for (name, value) in run_fields(call) {
                     add.arg(name).arg(value);
                 }
+                if let Some(traceparent) = call.traceparent {
+                    add.arg("traceparent").arg(traceparent.to_string());
+                }
                 Self::One(add)
             }
             (RedisMode::List, None) => Self::One(cmd("LPUSH").arg(topic).arg(body).take()),
