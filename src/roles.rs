@@ -28,6 +28,7 @@ use crate::http::{self, Bound};
 use crate::ops::{self, Health};
 use crate::ready;
 use crate::signals::Signals;
+use crate::telemetry::Traces;
 
 const API_LISTEN: &str = "127.0.0.1:9902";
 const OPS_LISTEN: &str = "127.0.0.1:0";
@@ -66,7 +67,9 @@ impl Role {
 /// What makes a start pointless: an address in use, a database that is not one.
 pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let process = Process::new(role, settings)?;
+    let mut process = Process::new(role, settings)?;
+    let name = settings.worker_name.clone().unwrap_or_else(worker_name);
+    process.traces = Traces::start(settings, role.name(), name, &process.metrics)?;
     let started = tokio::select! {
         started = process.start() => started,
         signal = signals.next() => {
@@ -81,6 +84,7 @@ pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitC
         }
     }
     let drained = process.end(&mut signals).await;
+    tokio::task::block_in_place(|| process.traces.end());
     started?;
     let clean = drained && !process.lifecycle.failed().is_cancelled();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -120,6 +124,7 @@ struct Process<'a> {
     lifecycle: Lifecycle,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    traces: Traces,
     health: Health,
     connections: Connections,
 }
@@ -131,7 +136,7 @@ impl<'a> Process<'a> {
         let metrics = Metrics::new();
         let health = Health::new(metrics.clone(), clock.clone(), lifecycle.clone());
         let connections = connections::read(settings.connections.as_deref()).map_err(anyhow::Error::msg)?;
-        Ok(Self { role, settings, lifecycle, clock, metrics, health, connections })
+        Ok(Self { role, settings, lifecycle, clock, metrics, traces: Traces::off(), health, connections })
     }
 
     async fn start(&self) -> anyhow::Result<()> {
@@ -291,6 +296,7 @@ impl<'a> Process<'a> {
             bus,
             clock: DbClock::new(self.clock.clone()),
             metrics: self.metrics.clone(),
+            tracer: self.traces.tracer.clone(),
             lifecycle: self.lifecycle.clone(),
             faults: self.settings.faults(),
         }

@@ -118,11 +118,11 @@ impl From<StoreError> for Problem {
                 format!("schedule {holder} has this client key"),
             ),
             StoreError::WrongState(state) => wrong_state(state),
-            StoreError::OccurrenceTaken { .. } => Self::new(
+            StoreError::OccurrenceTaken { .. } | StoreError::RevisionMoved => Self::new(
                 StatusCode::CONFLICT,
                 "occurrence_taken",
                 "the schedule changed at the same time",
-                "another registration of this schedule won the race several times in a row; try again",
+                "another change of this schedule won the race several times in a row; try again",
             ),
             StoreError::Unavailable(error) => {
                 tracing::warn!(error = %error, "database unavailable, request refused");

@@ -7,6 +7,7 @@ use reveille_shared::model::document::{self, Defaults, Parsed};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::model::timing::{ArmAt, Arming, PreviewedInstant, Timing, TimingError, TimingKind};
+use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
 use reveille_shared::store::{
@@ -31,6 +32,8 @@ pub struct Service {
     defaults: Defaults,
     caller: Caller,
     limits: Limits,
+    /// The span of the request it acts for.
+    traceparent: Option<TraceParent>,
 }
 
 /// A registration that took effect.
@@ -49,12 +52,24 @@ pub struct Registered {
 impl Service {
     /// A service on these parts, for the operator.
     pub fn new(context: Context, settings: &Settings) -> Self {
-        Self { context, defaults: settings.defaults(), caller: Caller::operator(), limits: settings.limits }
+        Self {
+            context,
+            defaults: settings.defaults(),
+            caller: Caller::operator(),
+            limits: settings.limits,
+            traceparent: None,
+        }
     }
 
     /// The same service for this caller: it shows and does what he may see and do.
     pub fn acting_for(&self, caller: Caller) -> Self {
         Self { caller, ..self.clone() }
+    }
+
+    /// The same service within a request: runs point to the request that registered them.
+    #[must_use]
+    pub fn traced(self, traceparent: Option<TraceParent>) -> Self {
+        Self { traceparent, ..self }
     }
 
     /// Registers a document by its client key.
@@ -89,7 +104,9 @@ impl Service {
     }
 
     async fn write(&self, id: ScheduleId, parsed: Parsed, write: Write) -> Result<Registered, Problem> {
-        let Parsed { definition, timing, warnings } = parsed;
+        let Parsed { mut definition, timing, warnings } = parsed;
+        // Nobody could follow a link to a trace that is not recorded.
+        definition.traceparent = self.traceparent.filter(|traceparent| traceparent.sampled);
         let payload = serde_json::to_string(&definition).map_err(|error| {
             tracing::error!(error = %error, "a valid document could not be written");
             crate::error::internal()
@@ -208,17 +225,20 @@ impl Service {
     /// 404; 409 when it is finished; 503.
     pub async fn resume(&self, id: ScheduleId) -> Result<(), Problem> {
         self.caller.needs(Scope::Write)?;
-        let Plan { definition, timing } = stored_plan(&self.schedule(id).await?)?;
-        let mut after = self.arming_now(definition.kind).await?;
+        let mut taken = UnixMs::MIN;
         for _ in 0..=ARMING_TRIES {
-            let arming = arming(&timing, after)?;
-            let resumed = self.context.store.schedule_resume(id, &arming);
+            // Read anew at each try: the instant must be one of the revision that is resumed.
+            let row = self.schedule(id).await?;
+            let Plan { definition, timing } = stored_plan(&row)?;
+            let arming = arming(&timing, self.arming_now(definition.kind).await?.max(taken))?;
+            let resumed = self.context.store.schedule_resume(id, row.revision, &arming);
             match commit(&self.context, arming.at, resumed, |due_at| *due_at).await {
-                Err(StoreError::OccurrenceTaken { latest }) => after = after.max(latest),
+                Err(StoreError::OccurrenceTaken { latest }) => taken = latest,
+                Err(StoreError::RevisionMoved) => {}
                 outcome => return Ok(outcome.map(|_| ())?),
             }
         }
-        Err(StoreError::OccurrenceTaken { latest: after }.into())
+        Err(StoreError::OccurrenceTaken { latest: taken }.into())
     }
 
     /// Fires a schedule once, now, beside its own times.

@@ -1,11 +1,14 @@
 //! What callers see of schedules and runs: the wire shapes and the status words.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use chrono::{DateTime, SecondsFormat};
 use reveille_shared::bus::wake::WakeState;
-use reveille_shared::model::UnixMs;
 use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use reveille_shared::model::schedule::{Definition, ScheduleState};
+use reveille_shared::model::{ScheduleId, UnixMs};
 use reveille_shared::store::{AttemptRow, CurrentRun, HistoryRow, RunRow, ScheduleRow};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -87,7 +90,8 @@ struct Returned<'a> {
 struct ReturnedTask<'a> {
     #[serde(flatten)]
     document: Map<String, Value>,
-    data: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<i64>,
@@ -95,39 +99,113 @@ struct ReturnedTask<'a> {
     retry_count: i32,
 }
 
-/// Shows a schedule.
+/// What is shown of a schedule whose stored document this version cannot read.
+#[derive(Serialize)]
+struct Unreadable<'a> {
+    id: String,
+    #[serde(flatten)]
+    named: Map<String, Value>,
+    unreadable: bool,
+    task: ReturnedTask<'a>,
+    state: ScheduleState,
+    revision: i64,
+    created_at: String,
+    updated_at: String,
+}
+
+/// Shows a schedule. One whose document cannot be read (a newer version's, in a rolling update) is shown by what is
+/// known of it: it must not take the others of a list with it.
 pub(crate) fn schedule(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
-    let unreadable = |error: serde_json::Error| {
-        tracing::error!(schedule.id = %row.id, error = %error, "a stored document cannot be read");
-        internal()
-    };
-    let mut definition: Definition = serde_json::from_str(&row.payload).map_err(unreadable)?;
+    match serde_json::from_str(&row.payload) {
+        Ok(definition) => readable(row, definition),
+        Err(error) => {
+            report_once(row.id, &error);
+            unreadable(row)
+        }
+    }
+}
+
+fn readable(row: &ScheduleRow, mut definition: Definition) -> Result<ScheduleView, Problem> {
     secret::mask(&mut definition);
+    definition.traceparent = None;
     let current = row.current.as_ref();
     let retries = definition.task.retries_allowed() != Some(0);
     let status = Status::of(row.state, current, retries);
     // `data` stays the text it is; everything else may pass through values.
     let data = std::mem::take(&mut definition.task.data);
-    let mut document = object(serde_json::to_value(&definition).map_err(unreadable)?);
+    let mut document = object(serde_json::to_value(&definition).map_err(unshowable)?);
     let mut task = object(document.remove("task").unwrap_or_default());
     task.remove("data");
     let returned = Returned {
         id: row.id.to_string(),
         document,
-        task: ReturnedTask {
-            document: task,
-            data: &data.0,
-            status,
-            next: current.map(|run| run.due_at.div_euclid(1000)),
-            iteration: row.iterations,
-            retry_count: current.map_or(0, |run| (run.attempt - 1).max(0)),
-        },
+        task: returned_task(row, task, Some(&data.0), status),
         state: row.state,
         revision: row.revision,
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),
     };
-    Ok(ScheduleView { status, json: serde_json::value::to_raw_value(&returned).map_err(unreadable)? })
+    Ok(ScheduleView { status, json: serde_json::value::to_raw_value(&returned).map_err(unshowable)? })
+}
+
+/// Name and client where they can be told, so that its owner finds it; nothing else of the document: where its
+/// secrets are is not known.
+fn unreadable(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
+    let mut document = serde_json::from_str(&row.payload).map(object).unwrap_or_default();
+    document.retain(|name, value| match name.as_str() {
+        "name" => value.is_string(),
+        "client" => value.as_object().is_some_and(|fields| fields.values().all(Value::is_string)),
+        _ => false,
+    });
+    let status = Status::of(row.state, row.current.as_ref(), false);
+    let shown = Unreadable {
+        id: row.id.to_string(),
+        named: document,
+        unreadable: true,
+        task: returned_task(row, Map::new(), None, status),
+        state: row.state,
+        revision: row.revision,
+        created_at: rfc3339(row.created_at),
+        updated_at: rfc3339(row.updated_at),
+    };
+    Ok(ScheduleView { status, json: serde_json::value::to_raw_value(&shown).map_err(unshowable)? })
+}
+
+fn returned_task<'a>(
+    row: &ScheduleRow,
+    document: Map<String, Value>,
+    data: Option<&'a RawValue>,
+    status: Status,
+) -> ReturnedTask<'a> {
+    let current = row.current.as_ref();
+    ReturnedTask {
+        document,
+        data,
+        status,
+        next: current.map(|run| run.due_at.div_euclid(1000)),
+        iteration: row.iterations,
+        retry_count: current.map_or(0, |run| (run.attempt - 1).max(0)),
+    }
+}
+
+fn unshowable(error: serde_json::Error) -> Problem {
+    tracing::error!(error = %error, "a schedule cannot be written as JSON");
+    internal()
+}
+
+/// Schedules that were reported; of more than these nobody needs every id.
+const REPORTED_MAX: usize = 1000;
+
+/// The log belongs to the process, and so does what stands in it.
+static REPORTED: Mutex<BTreeSet<ScheduleId>> = Mutex::new(BTreeSet::new());
+
+/// Whoever lists every second does not fill the log.
+fn report_once(id: ScheduleId, error: &serde_json::Error) {
+    let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if reported.len() < REPORTED_MAX && reported.insert(id) {
+        // Where, not what: the error's own text quotes the document.
+        tracing::error!(schedule.id = %id, line = error.line(), column = error.column(), "a stored document cannot be read");
+    }
 }
 
 fn object(value: Value) -> Map<String, Value> {

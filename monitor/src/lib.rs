@@ -41,7 +41,7 @@ pub struct Settings {
 pub async fn run(context: Context, settings: Settings) {
     let id = uuid::Uuid::new_v4().to_string();
     let events = context.bus.subscribe();
-    let metrics = MonitorMetrics::register(&context.metrics);
+    let metrics = MonitorMetrics::register(&context.metrics, context.clock.clone());
     // A loop that turns waits for the database for less than a ttl, and for the bus for less than another.
     let now = context.clock.clock().monotonic();
     let pulse = context.metrics.pulse("monitor", 5 * settings.ttl, now);

@@ -1,6 +1,7 @@
 //! Metrics of the monitor. Only the leader has a next wake, an epoch and a backlog to show; on a
 //! standby they are absent or zero, so `max()` over all monitors is the cluster's value.
 
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, atomic};
 
@@ -12,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use reveille_shared::bus::wake::NEVER;
 use reveille_shared::model::UnixMs;
+use reveille_shared::runtime::clock::DbClock;
 use reveille_shared::runtime::telemetry::Metrics;
 
 use crate::watch::Reason;
@@ -26,6 +28,7 @@ pub(crate) struct MonitorMetrics {
     epoch: Gauge,
     published: Family<ByReason, Counter>,
     overdue: Gauge,
+    oldest_due: OldestDue,
     elections: Counter,
     rechecks: Family<ByReason, Counter>,
     pruned: Counter,
@@ -43,19 +46,21 @@ pub(crate) enum Published {
 }
 
 impl MonitorMetrics {
-    pub(crate) fn register(metrics: &Metrics) -> Self {
+    pub(crate) fn register(metrics: &Metrics, clock: DbClock) -> Self {
         let this = Self {
             next_wake: NextWake::default(),
             leader: Gauge::default(),
             epoch: Gauge::default(),
             published: Family::default(),
             overdue: Gauge::default(),
+            oldest_due: OldestDue { at: Arc::new(AtomicI64::new(NEVER)), clock },
             elections: Counter::default(),
             rechecks: Family::default(),
             pruned: Counter::default(),
         };
         metrics.register(|registry| {
             registry.register_collector(Box::new(this.next_wake.clone()));
+            registry.register_collector(Box::new(this.oldest_due.clone()));
             registry.register("monitor_leader", "1 on the elected monitor, else 0", this.leader.clone());
             registry.register(
                 "monitor_epoch",
@@ -91,7 +96,7 @@ impl MonitorMetrics {
 
     pub(crate) fn term_ends(&self) {
         self.leader.set(0);
-        self.overdue.set(0);
+        self.overdue(0, None);
         self.next_wake.set(NEVER);
     }
 
@@ -112,8 +117,10 @@ impl MonitorMetrics {
         self.next_wake.set(next_ms);
     }
 
-    pub(crate) fn overdue(&self, runs: i64) {
+    /// What was due at a look, and since when.
+    pub(crate) fn overdue(&self, runs: i64, oldest: Option<UnixMs>) {
         self.overdue.set(runs);
+        self.oldest_due.at.store(oldest.unwrap_or(NEVER), Ordering::Relaxed);
     }
 
     pub(crate) fn pruned(&self, rows: u64) {
@@ -139,7 +146,7 @@ impl NextWake {
 }
 
 impl Collector for NextWake {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let next_ms = self.0.load(Ordering::Relaxed);
         if next_ms >= NEVER {
             return Ok(());
@@ -150,5 +157,31 @@ impl Collector for NextWake {
                     and on monitors that do not lead.";
         let metric = encoder.encode_descriptor("monitor_next_wake_timestamp_seconds", help, None, MetricType::Gauge)?;
         gauge.encode(metric)
+    }
+}
+
+/// How long the oldest due run has waited, as of the scrape: a run that nobody takes grows older between the looks,
+/// and the clock is the database's, so no other machine's matters. 0 while nothing is due and on standbys.
+#[derive(Clone)]
+struct OldestDue {
+    at: Arc<AtomicI64>,
+    clock: DbClock,
+}
+
+impl fmt::Debug for OldestDue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OldestDue").field(&self.at).finish()
+    }
+}
+
+impl Collector for OldestDue {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let at = self.at.load(Ordering::Relaxed);
+        let age_ms = if at >= NEVER { 0 } else { self.clock.now_ms().saturating_sub(at).max(0) };
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of any real age are exact in an f64")]
+        let gauge = ConstGauge::new(age_ms as f64 / 1000.0);
+        let help =
+            "How long the oldest pending run that was due when the leader last looked has waited; 0 when none was.";
+        gauge.encode(encoder.encode_descriptor("monitor_oldest_due_age_seconds", help, None, MetricType::Gauge)?)
     }
 }

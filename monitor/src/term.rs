@@ -241,7 +241,8 @@ impl<'a> Term<'a> {
             reading
         };
         self.context.clock.observe(reading.now);
-        self.metrics.overdue(reading.overdue);
+        let oldest = reading.next_due.filter(|due| *due <= reading.now);
+        self.metrics.overdue(reading.overdue, oldest);
         Ok(reading)
     }
 

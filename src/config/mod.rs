@@ -24,8 +24,8 @@ use reveille_shared::runtime::fault::Faults;
 use uuid::Uuid;
 
 pub(crate) use self::print::print;
-pub(crate) use self::values::redacted;
-use self::values::{duration, log_filter, namespace, scope, timezone, token};
+use self::values::{duration, is_otlp_endpoint, log_filter, namespace, scope, share, timezone, token};
+pub(crate) use self::values::{otlp_headers, redacted};
 
 /// Reveille wakes your services on time: register a schedule over HTTP, be called when it is due.
 #[derive(Clone, Debug, Parser)]
@@ -246,6 +246,18 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter, global = true)]
     pub(crate) log_level: String,
 
+    /// Collector that receives traces over OTLP/HTTP, by its base address: `http://127.0.0.1:4318`; without it there are none
+    #[arg(long, env = "REVEILLE_OTLP_ENDPOINT", value_name = "URL", global = true, hide_env_values = true)]
+    pub(crate) otlp_endpoint: Option<String>,
+
+    /// Share of the traces begun here that are recorded, 0 to 1; a caller's trace is recorded when the caller says so
+    #[arg(long, env = "REVEILLE_OTLP_SAMPLE", value_name = "SHARE", default_value = "1", value_parser = share, global = true)]
+    pub(crate) otlp_sample: f64,
+
+    /// Headers for the collector, separated by commas: `name=value,name=value`
+    #[arg(long, env = "REVEILLE_OTLP_HEADERS", value_name = "HEADERS", global = true, hide_env_values = true)]
+    pub(crate) otlp_headers: Option<String>,
+
     /// Fault points to arm: `point=abort|hang`, for tests
     #[cfg(debug_assertions)]
     #[arg(long, env = "REVEILLE_FAULT", value_name = "FAULTS", value_parser = Faults::parse, hide = true, global = true)]
@@ -333,6 +345,17 @@ impl Settings {
         }
         if !role.is_empty() && self.redis_url.is_none() {
             return Err(format!("`reveille {role}` hears of other processes through Redis: name it with --redis-url"));
+        }
+        if self.otlp_endpoint.as_deref().is_some_and(|url| !is_otlp_endpoint(url)) {
+            // Without quoting it: there may be a password in it.
+            return Err(
+                "--otlp-endpoint is an http or https URL without user, password and query; credentials belong \
+                        into --otlp-headers"
+                    .to_owned(),
+            );
+        }
+        if self.otlp_headers.as_deref().is_some_and(|text| otlp_headers(text).len() != text.split(',').count()) {
+            return Err("--otlp-headers is a list of name=value, separated by commas".to_owned());
         }
         if self.lease < Duration::from_secs(3) {
             return Err("--lease must be at least 3s: a worker stops trusting it 2s before it ends".to_owned());

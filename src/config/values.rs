@@ -65,6 +65,30 @@ pub(super) fn scope(text: &str) -> Result<Scope, String> {
     Scope::from_word(text).ok_or_else(|| "a scope is read, write or admin".to_owned())
 }
 
+/// Credentials belong into a header: in a URL they would be logged by whoever stands between.
+pub(super) fn is_otlp_endpoint(text: &str) -> bool {
+    let Ok(url) = url::Url::parse(text) else { return false };
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain
+}
+
+/// `name=value` pairs; what is not one is left out.
+pub(crate) fn otlp_headers(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    let pairs = pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+    let is_token = |char: char| char.is_ascii_alphanumeric() || "-_.".contains(char);
+    let is_header = |(name, value): &(String, String)| {
+        let is_sendable = |char: char| char == ' ' || char.is_ascii_graphic();
+        !name.is_empty() && name.chars().all(is_token) && value.chars().all(is_sendable)
+    };
+    pairs.filter(is_header).collect()
+}
+
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a number from 0 to 1".to_owned())
+}
+
 pub(super) fn timezone(text: &str) -> Result<String, String> {
     let zone: chrono_tz::Tz = text.parse().map_err(|_| "not a name of the IANA time zone database".to_owned())?;
     Ok(zone.name().to_owned())

@@ -117,12 +117,30 @@ async fn secrets_are_never_shown() {
         ("REVEILLE_DATABASE_URL", "postgres://user:canary1@127.0.0.1:1/db?password=canary2"),
         ("REVEILLE_REDIS_URL", "redis://:canary3@127.0.0.1:1"),
         ("REVEILLE_API_TOKEN", "canary4canary4canary4"),
+        ("REVEILLE_OTLP_HEADERS", "x-key=canary5"),
     ];
     for args in [&["config"][..], &["doctor"], &["doctor", "--json"], &["--help"]] {
         let answer = reveille(args, &secrets).await;
         let shown = answer.stdout + &answer.stderr;
         assert!(!shown.contains("canary"), "{args:?}: {shown}");
         assert!(!shown.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_collector_is_judged_without_quoting_its_credentials() {
+    for (name, value, named) in [
+        ("REVEILLE_OTLP_ENDPOINT", "http://user:canary@127.0.0.1:4318", "--otlp-endpoint"),
+        ("REVEILLE_OTLP_ENDPOINT", "https://collector/?key=canary", "--otlp-endpoint"),
+        ("REVEILLE_OTLP_ENDPOINT", "canary:4317", "--otlp-endpoint"),
+        ("REVEILLE_OTLP_HEADERS", "x-key=1,canary", "--otlp-headers"),
+        ("REVEILLE_OTLP_HEADERS", "x key=canary", "--otlp-headers"),
+        ("REVEILLE_OTLP_SAMPLE", "1.5", "--otlp-sample"),
+        ("REVEILLE_OTLP_SAMPLE", "NaN", "--otlp-sample"),
+    ] {
+        let answer = reveille(&["config"], &[(name, value)]).await;
+        assert!(answer.status == 2 && answer.stderr.contains(named), "{value}: {}", answer.stderr);
+        assert!(!answer.stderr.contains("canary"), "{}", answer.stderr);
     }
 }
 

@@ -12,6 +12,8 @@ mod cluster;
 mod config;
 mod embedded;
 mod keys;
+mod observability;
 mod readme;
 mod targets;
 mod tidy;
+mod traces;

@@ -18,6 +18,7 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::lateness::{LateCause, Wakeup, late_cause};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
+use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
+use crate::settle::Queued;
+use crate::spans;
 
 /// What the attempts of a worker share.
 pub(crate) struct Attempts {
@@ -36,9 +39,20 @@ pub(crate) struct Attempts {
     pub(crate) metrics: WorkerMetrics,
     pub(crate) dispatchers: Arc<Dispatchers>,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) settlements: mpsc::Sender<Settlement>,
+    pub(crate) settlements: mpsc::Sender<Queued>,
     /// Fires when the calls in flight have had the time that a shutdown gives them.
     pub(crate) drain_over: CancellationToken,
+}
+
+/// The claim that took a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClaimedBy {
+    /// How it came to the claim.
+    pub(crate) wakeup: Wakeup,
+    /// When its statement was sent.
+    pub(crate) sent_at: Duration,
+    /// The place of its span.
+    pub(crate) span: Option<TraceParent>,
 }
 
 /// How a dispatch ended.
@@ -49,21 +63,21 @@ enum Ended {
 }
 
 impl Attempts {
-    /// Attempts a run that was claimed by a statement sent at `claim_sent`; `wakeup`: how it came to that.
-    pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim_sent: Duration, wakeup: Wakeup) {
+    /// Attempts a claimed run.
+    pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim: ClaimedBy) {
         if self.context.lifecycle.stopping().is_cancelled() {
-            return self.settle(&run, Exit::HandBack, None).await;
+            return self.settle(&run, Exit::HandBack, None, None).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
-            Ok(plan) => self.dispatch(&run, &plan, claim_sent, &wakeup).await,
+            Ok(plan) => self.dispatch(&run, &plan, claim).await,
             Err(exit) => self.settle_at_once(&run, *exit).await,
         }
     }
 
-    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration, wakeup: &Wakeup) {
+    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim: ClaimedBy) {
         let clock = self.context.clock.clock();
         let wanted_until = clock.monotonic() + deadline_of(&plan.definition.task);
-        let lease = self.leases.hold(run, claim_sent, wanted_until);
+        let lease = self.leases.hold(run, claim.sent_at, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
             return self.lease_lost(run);
@@ -72,12 +86,14 @@ impl Attempts {
         let started_at = self.context.clock.now_ms();
         let lag = Duration::from_millis(u64::try_from(started_at - run.due_at).unwrap_or(0));
         self.metrics.dispatch_lag.observe(lag.as_secs_f64());
-        let late_cause = late_cause(run, wakeup, started_at);
+        let late_cause = late_cause(run, &claim.wakeup, started_at);
         if let Some(cause) = late_cause {
             self.metrics.count_late(cause.as_str());
         }
         let first_byte = FirstByte::new(self.context.clock.clone());
-        let ended = self.call_target(run, plan, &lease.trust, &first_byte).await;
+        let mut traced = spans::dispatch(&self.context.tracer, run, plan, claim.span);
+        let place = traced.traceparent();
+        let ended = self.call_target(run, plan, &lease.trust, &first_byte, place).await;
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
         let span = Span { started_at, ended_at: started_at + i64::try_from(took.as_millis()).unwrap_or(i64::MAX) };
@@ -86,26 +102,42 @@ impl Attempts {
             started_at: span.started_at,
             ended_at: span.ended_at,
             worker: self.settings.name.clone(),
-            woken_at: Some(wakeup.woken_for(run.due_at)),
+            woken_at: Some(claim.wakeup.woken_for(run.due_at)),
             // Where the answer is a single word, it began when it was there.
             first_byte_at: first_byte.at().or(accepted_at),
             late_cause,
         };
         match ended {
-            Ended::LeaseLost => self.lease_lost(run),
-            Ended::DrainOver => self.settle(run, cut_short(plan, run, span), Some(record(None))).await,
+            Ended::LeaseLost => {
+                spans::given_up(&mut traced, OutcomeCode::LeaseLost.as_str());
+                self.lease_lost(run);
+            }
+            Ended::DrainOver => {
+                spans::given_up(&mut traced, "cut_short");
+                drop(traced);
+                self.settle(run, cut_short(plan, run, span), Some(record(None)), place).await;
+            }
             Ended::Answered(answer) => {
+                spans::dispatched(&mut traced, &answer.outcome, started_at - run.due_at);
+                drop(traced); // before what follows it begins
                 let exit = conclude(plan, run, &answer, span, fastrand::f64());
                 self.metrics.count_run(answer.outcome.code.as_str());
                 let is_accepted = answer.outcome.code == OutcomeCode::Ok;
                 let record = record(is_accepted.then_some(span.ended_at));
                 log_attempt(run, &answer.outcome, &exit, lag, &record);
-                self.settle(run, exit, Some(record)).await;
+                self.settle(run, exit, Some(record), place).await;
             }
         }
     }
 
-    async fn call_target(&self, run: &ClaimedRun, plan: &Plan, trust: &Trust, first_byte: &FirstByte) -> Ended {
+    async fn call_target(
+        &self,
+        run: &ClaimedRun,
+        plan: &Plan,
+        trust: &Trust,
+        first_byte: &FirstByte,
+        traceparent: Option<TraceParent>,
+    ) -> Ended {
         let destination = match Destination::of(&plan.definition.task, &self.settings.connections) {
             Ok(destination) => destination,
             Err(outcome) => return Ended::Answered(outcome.into()),
@@ -118,6 +150,7 @@ impl Attempts {
             default_body: self.settings.default_body,
             now: self.context.clock.now_ms(),
             first_byte,
+            traceparent,
         };
         let clock = self.context.clock.clock();
         let deadline = deadline_of(&plan.definition.task);
@@ -147,13 +180,21 @@ impl Attempts {
                 "run is settled without a dispatch"
             );
         }
-        self.settle(run, exit, None).await;
+        self.settle(run, exit, None, None).await;
     }
 
-    async fn settle(&self, run: &ClaimedRun, exit: Exit, attempt: Option<AttemptRecord>) {
+    /// `dispatch`: the place of the span of the call that led to this.
+    async fn settle(
+        &self,
+        run: &ClaimedRun,
+        exit: Exit,
+        attempt: Option<AttemptRecord>,
+        dispatch: Option<TraceParent>,
+    ) {
+        let span = spans::settle(&self.context.tracer, run.id, dispatch);
         let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt };
         // The queue is gone only when the shutdown gave up on it: then the lease brings the run back.
-        let _ = self.settlements.send(settlement).await;
+        let _ = self.settlements.send(Queued { settlement, span }).await;
     }
 }
 

@@ -16,9 +16,10 @@ use reveille_shared::store::{Claim, Claimed, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::attempt::Attempts;
+use crate::attempt::{Attempts, ClaimedBy};
 use crate::awake::Awake;
 use crate::learn_clock;
+use crate::spans::Waking;
 use crate::wait::{Answered, Next, Reason, Wait};
 
 /// Runs taken by one statement, at most.
@@ -34,6 +35,7 @@ pub(crate) struct Claimer {
     in_flight: Option<InFlight>,
     /// Ends when the loop has to look at the clock again; kept over the events that do not change that.
     alarm: Option<(Duration, Sleep)>,
+    waking: Waking,
 }
 
 struct InFlight {
@@ -46,7 +48,8 @@ impl Claimer {
         let context = attempts.context.clone();
         let now = context.clock.clock().monotonic();
         let (wait, awake) = (Wait::new(&attempts.settings, now), Awake::new(now));
-        Self { context, attempts, wait, awake, running: JoinSet::new(), in_flight: None, alarm: None }
+        let waking = Waking::new(context.tracer.clone());
+        Self { context, attempts, wait, awake, running: JoinSet::new(), in_flight: None, alarm: None, waking }
     }
 
     /// Claims and attempts what is due until the worker is asked to stop. `armed` tells what this
@@ -133,6 +136,7 @@ impl Claimer {
         self.attempts.metrics.count_wake(reason.as_str());
         self.wait.claim_sent(now);
         self.awake.claim_sent(now);
+        self.waking.claim_sent(reason);
         let settings = &self.attempts.settings;
         let limit = self.free_slots().min(CLAIM_LIMIT);
         let claim = Claim {
@@ -176,8 +180,9 @@ impl Claimer {
         self.wait.claim_done(answered, self.now(), self.context.clock.now_ms());
         self.attempts.metrics.count_claim(if claimed.runs.is_empty() { "empty" } else { "rows" });
         let wakeup = self.awake.claimed(&self.context.clock, claimed.now, claimed.more);
+        let span = self.waking.claimed(claimed.runs.len(), claimed.more);
         for run in claimed.runs {
-            self.running.spawn(self.attempts.clone().attempt(run, sent_at, wakeup));
+            self.running.spawn(self.attempts.clone().attempt(run, ClaimedBy { sent_at, span, wakeup }));
         }
         self.count_slots();
     }

@@ -19,6 +19,7 @@ mod exit;
 mod metrics;
 mod renew;
 mod settle;
+mod spans;
 mod wait;
 
 use std::sync::Arc;

@@ -24,6 +24,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) late_runs: Family<CauseLabel, Counter>,
     pub(crate) claims: Family<ResultLabel, Counter>,
     pub(crate) settles: Family<ResultLabel, Counter>,
+    pub(crate) dead_letters: Counter,
     pub(crate) wakes: Family<ReasonLabel, Counter>,
     pub(crate) slots: Gauge,
     pub(crate) slots_busy: Gauge,
@@ -59,6 +60,7 @@ impl WorkerMetrics {
             late_runs: Family::default(),
             claims: Family::default(),
             settles: Family::default(),
+            dead_letters: Counter::default(),
             wakes: Family::default(),
             slots: Gauge::default(),
             slots_busy: Gauge::default(),
@@ -78,6 +80,7 @@ impl WorkerMetrics {
         registry.register("worker_late_runs", "Dispatches more than a second late, by cause", self.late_runs.clone());
         registry.register("worker_claims", "Claims by what they took", self.claims.clone());
         registry.register("worker_settles", "Settlements by what became of them", self.settles.clone());
+        registry.register("worker_dead_letters", "Runs given up for good and kept", self.dead_letters.clone());
         registry.register("worker_wakes", "Wake-ups that led to a claim, by reason", self.wakes.clone());
         registry.register("worker_slots", "Runs dispatched at the same time, at most", self.slots.clone());
         registry.register("worker_slots_busy", "Runs being dispatched", self.slots_busy.clone());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{RunState, Settlement};
 use reveille_shared::runtime::Context;
+use reveille_shared::runtime::trace::Span;
 use reveille_shared::store::{SettleResult, Settled, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,11 +28,17 @@ const GATHER: Duration = Duration::from_millis(5);
 /// database is away nobody does, so giving up would turn an outage into calls made twice.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// A settlement on its way, with the span that ends when it is settled.
+pub(crate) struct Queued {
+    pub(crate) settlement: Settlement,
+    pub(crate) span: Span,
+}
+
 /// The settling task of a worker.
 pub(crate) struct Settler {
     pub(crate) context: Context,
     pub(crate) metrics: WorkerMetrics,
-    pub(crate) queue: mpsc::Receiver<Settlement>,
+    pub(crate) queue: mpsc::Receiver<Queued>,
     /// Tells the worker's own waiting what became due.
     pub(crate) armed: mpsc::UnboundedSender<UnixMs>,
 }
@@ -50,8 +57,11 @@ impl Settler {
     async fn settle_all(&mut self) {
         let mut idle_at = Duration::ZERO;
         while let Some(first) = self.queue.recv().await {
-            let batch = self.gather(first, idle_at).await;
+            let gathered = self.gather(first, idle_at).await;
+            let (batch, spans): (Vec<_>, Vec<_>) =
+                gathered.into_iter().map(|queued| (queued.settlement, queued.span)).unzip();
             self.settle(&batch).await;
+            drop(spans);
             idle_at = self.now() + GATHER;
         }
     }
@@ -60,7 +70,7 @@ impl Settler {
         self.context.clock.clock().monotonic()
     }
 
-    async fn gather(&mut self, first: Settlement, idle_at: Duration) -> Vec<Settlement> {
+    async fn gather(&mut self, first: Queued, idle_at: Duration) -> Vec<Queued> {
         let mut batch = vec![first];
         let idle = self.context.clock.clock().sleep_until(idle_at);
         tokio::pin!(idle);
@@ -68,7 +78,7 @@ impl Settler {
             tokio::select! {
                 biased;
                 next = self.queue.recv() => match next {
-                    Some(settlement) => batch.push(settlement),
+                    Some(queued) => batch.push(queued),
                     None => break,
                 },
                 () = &mut idle => break,
@@ -146,6 +156,7 @@ impl Settler {
                 SettleResult::Done(state) => {
                     done += 1;
                     if *state == RunState::Dead {
+                        self.metrics.dead_letters.inc();
                         tracing::warn!(run.id = %settlement.run_id, "run is kept as a dead letter");
                     }
                 }

@@ -18,7 +18,9 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
+use reveille_shared::runtime::trace::{Kind, Span, Tracer};
 
 use self::shelter::Shelter;
 use crate::auth::{Caller, Gate};
@@ -26,6 +28,9 @@ use crate::error::Problem;
 use crate::limits::{Limits, Rates};
 use crate::metrics::ApiMetrics;
 use crate::{Service, Settings};
+
+/// The route of a request to nothing we have.
+const UNMATCHED: &str = "unmatched";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -45,7 +50,8 @@ impl FromRequestParts<App> for Acting {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| Problem::unauthorized("nobody asked"))?;
-        Ok(Self(app.service.acting_for(caller)))
+        let service = app.service.acting_for(caller).traced(parts.extensions.get::<TraceParent>().copied());
+        Ok(Self(service))
     }
 }
 
@@ -103,19 +109,42 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
     next.run(request).await
 }
 
-/// Counts and logs a request: route and outcome, never path, query, headers or body.
-async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Counts, logs and traces a request: route and outcome, never path, query, headers or body.
+async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let method = known_method(request.method());
     let matched = request.extensions().get::<MatchedPath>();
-    let route = matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let route = matched.map_or_else(|| UNMATCHED.to_owned(), |path| path.as_str().to_owned());
+    let sent = request.headers().get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut span = request_span(&app.service.context().tracer, method, &route, sent);
+    // Without traces of our own the caller's place is remembered all the same: it costs nothing.
+    if let Some(place) = span.traceparent().or(sent) {
+        request.extensions_mut().insert(place);
+    }
     let clock = app.service.context().clock.clock().clone();
     let began = clock.monotonic();
     let response = next.run(request).await;
     let took = clock.monotonic().saturating_sub(began);
     let status = response.status().as_u16();
+    span.set("http.response.status_code", || i64::from(status));
+    if response.status().is_server_error() {
+        span.fail("the request failed");
+    }
     app.metrics.observe(method, &route, status, took.as_secs_f64());
     tracing::debug!(method, route, status, duration_ms = took.as_secs_f64() * 1000.0, "request answered");
     response
+}
+
+/// The span of a request (OpenTelemetry's semantic conventions for HTTP servers), within the caller's trace.
+fn request_span(tracer: &Tracer, method: &'static str, route: &str, sent: Option<TraceParent>) -> Span {
+    let mut span = match route {
+        UNMATCHED => tracer.span(Kind::Server, method, sent),
+        route => tracer.span(Kind::Server, format!("{method} {route}"), sent),
+    };
+    span.set("http.request.method", || method);
+    if route != UNMATCHED {
+        span.set("http.route", || route.to_owned());
+    }
+    span
 }
 
 /// Callers may invent methods; a metric's labels must stay few.

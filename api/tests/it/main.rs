@@ -14,3 +14,4 @@ mod secrets;
 mod shelter;
 mod status;
 mod support;
+mod unreadable;

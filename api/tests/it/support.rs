@@ -19,6 +19,7 @@ use reveille_shared::runtime::clock::{Clock, DbClock, TestClock};
 use reveille_shared::runtime::fault::Faults;
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
+use reveille_shared::runtime::trace::Tracer;
 use reveille_shared::store::{Claim, InjectedNow, Store, StoreSettings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -67,6 +68,7 @@ impl Api {
             bus: bus.clone(),
             clock: db_clock,
             metrics: metrics.clone(),
+            tracer: Tracer::off(),
             lifecycle,
             faults: faults.clone(),
         };

@@ -18,6 +18,7 @@ use reveille_shared::runtime::clock::{DbClock, SystemClock};
 use reveille_shared::runtime::fault::{FaultAction, Faults};
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
+use reveille_shared::runtime::trace::Tracer;
 use reveille_shared::store::{self, Claim, Registration, Store, StoreSettings};
 use reveille_testkit::{Postgres, Redis, eventually, eventually_some, scratch_dir};
 use uuid::Uuid;
@@ -44,6 +45,7 @@ impl Node {
             hints: Hinter::spawn(bus.clone(), clock.clone(), &lifecycle),
             clock: DbClock::new(clock),
             metrics: Metrics::new(),
+            tracer: Tracer::off(),
             lifecycle: lifecycle.clone(),
             faults: Faults::none(),
         };

@@ -12,6 +12,7 @@ pub mod run;
 pub mod schedule;
 pub mod task;
 pub mod timing;
+pub mod traceparent;
 pub mod zone;
 
 /// An instant in unix milliseconds, the unit of every `*_at` and `*_ms` in the product.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::task::Task;
 use super::timing::TimingKind;
+use super::traceparent::{self, TraceParent};
 
 /// The five strings that identify a schedule: all equal means the same schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +30,10 @@ pub struct ClientKey {
 /// server-managed fields (`id`, `task.status`, …); that text is what the store keeps as payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
+    /// The span of the request that registered it, when its trace is recorded: written by the server, read in no
+    /// document and shown in none. The first field: see [`Definition::without_traceparent`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "traceparent::stored")]
+    pub traceparent: Option<TraceParent>,
     /// Human name, free text.
     pub name: String,
     /// Who registered it.
@@ -48,6 +53,16 @@ pub struct Definition {
     pub queue: String,
     /// What to do when it fires.
     pub task: Task,
+}
+
+impl Definition {
+    /// The text of this definition's members, from `payload`, which is its JSON: all that follows the opening
+    /// brace, except for what is not to leave the server.
+    pub fn without_traceparent<'p>(&self, payload: &'p str) -> &'p str {
+        let members = payload.trim_start().strip_prefix('{').unwrap_or_default();
+        let own = self.traceparent.map(|traceparent| format!(r#""traceparent":"{traceparent}","#));
+        own.and_then(|own| members.strip_prefix(&own)).unwrap_or(members)
+    }
 }
 
 /// The queue of a schedule that names none.

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -66,6 +66,11 @@ impl Clock for SystemClock {
 /// The wall clock of this machine: for log lines and identities, never for a due decision.
 pub fn wall_ms() -> UnixMs {
     chrono::Utc::now().timestamp_millis()
+}
+
+/// The same as the traces have it.
+pub(super) fn wall() -> SystemTime {
+    SystemTime::now()
 }
 
 /// A clock that moves only when a test says so.

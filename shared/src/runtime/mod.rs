@@ -5,6 +5,7 @@ pub mod clock;
 pub mod fault;
 pub mod lifecycle;
 pub mod telemetry;
+pub mod trace;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use self::clock::DbClock;
 use self::fault::Faults;
 use self::lifecycle::Lifecycle;
 use self::telemetry::Metrics;
+use self::trace::Tracer;
 use crate::bus::Bus;
 use crate::bus::hint::Hinter;
 use crate::store::Store;
@@ -29,6 +31,8 @@ pub struct Context {
     pub clock: DbClock,
     /// Where a role registers its metrics.
     pub metrics: Metrics,
+    /// Makes the spans of the traces.
+    pub tracer: Tracer,
     /// Start and stop.
     pub lifecycle: Lifecycle,
     /// Fault points for tests.

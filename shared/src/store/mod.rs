@@ -65,12 +65,17 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::NotFound`]; [`StoreError::WrongState`] when it is finished. Paused already: nothing.
     async fn schedule_pause(&self, id: ScheduleId) -> Result<(), StoreError>;
 
-    /// Arms a paused schedule again; answers the armed instant, `None` when it was active already.
+    /// Arms a paused schedule of this revision again; answers the armed instant, `None` when it was active already.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::WrongState`] when it is finished;
-    /// [`StoreError::OccurrenceTaken`].
-    async fn schedule_resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError>;
+    /// [`StoreError::RevisionMoved`]; [`StoreError::OccurrenceTaken`].
+    async fn schedule_resume(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        arming: &Arming,
+    ) -> Result<Option<UnixMs>, StoreError>;
 
     /// Adds a run that is due now and is not the armed one. Answers its id and instant.
     ///
@@ -258,6 +263,9 @@ pub enum StoreError {
         /// The latest calendar instant of the schedule that has a run.
         latest: UnixMs,
     },
+    /// The schedule changed since it was read: read it again.
+    #[error("the schedule changed meanwhile")]
+    RevisionMoved,
     /// The schedule's state does not allow it.
     #[error("the schedule is {0:?}")]
     WrongState(ScheduleState),

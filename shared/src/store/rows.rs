@@ -191,6 +191,14 @@ pub(super) fn refuse_finished(schedule: ScheduleRow) -> Result<ScheduleRow, Stor
     }
 }
 
+/// Why a resume found nothing to resume in a schedule that is not finished.
+pub(super) fn resumed_already(schedule: &ScheduleRow) -> Result<Option<crate::model::UnixMs>, StoreError> {
+    match schedule.state {
+        ScheduleState::Paused => Err(StoreError::RevisionMoved),
+        _ => Ok(None),
+    }
+}
+
 pub(super) fn outcome(word: &str) -> Result<OutcomeCode, StoreError> {
     OutcomeCode::from_word(word).ok_or_else(|| unknown("outcome", word))
 }

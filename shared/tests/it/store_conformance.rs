@@ -377,18 +377,25 @@ async fn pauses_resumes_and_triggers(f: Fixture) {
     assert!(matches!(paused, StoreError::WrongState(ScheduleState::Paused)), "{paused:?}");
     let replaced = f.store.schedule_upsert(&[registration("a", "2", cron(START + 20))]).await.unwrap();
     assert_eq!(replaced.armed_min, None, "paused it stays");
-    assert_eq!(f.store.schedule_resume(id, &cron(START + 20)).await.unwrap(), Some(START + 20));
-    assert_eq!(f.store.schedule_resume(id, &cron(START + 30)).await.unwrap(), None, "active already");
+    let revision = replaced.schedules[0].revision;
+    let moved = f.store.schedule_resume(id, revision - 1, &cron(START + 10)).await.unwrap_err();
+    assert!(matches!(moved, StoreError::RevisionMoved), "an instant of the old timing must not fire: {moved:?}");
+    assert_eq!(f.armed(id).await, None);
+    assert_eq!(f.store.schedule_resume(id, revision, &cron(START + 20)).await.unwrap(), Some(START + 20));
+    for revision in [revision, revision + 1] {
+        let again = f.store.schedule_resume(id, revision, &cron(START + 30)).await.unwrap();
+        assert_eq!(again, None, "active already");
+    }
 
     f.now.advance(20);
     let run = f.claim(1).await.runs.remove(0);
     f.settle(&run, finish(RunState::Succeeded, None)).await;
-    for outcome in [f.store.schedule_pause(id).await, f.store.schedule_resume(id, &now()).await.map(|_| ())] {
+    for outcome in [f.store.schedule_pause(id).await, f.store.schedule_resume(id, revision, &now()).await.map(|_| ())] {
         assert!(matches!(outcome, Err(StoreError::WrongState(ScheduleState::Finished))), "{outcome:?}");
     }
     let nobody = Uuid::now_v7();
     assert!(matches!(f.store.schedule_pause(nobody).await, Err(StoreError::NotFound)));
-    assert!(matches!(f.store.schedule_resume(nobody, &now()).await, Err(StoreError::NotFound)));
+    assert!(matches!(f.store.schedule_resume(nobody, 1, &now()).await, Err(StoreError::NotFound)));
     assert!(matches!(f.store.schedule_trigger(nobody).await, Err(StoreError::NotFound)));
 }
 

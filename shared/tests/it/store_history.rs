@@ -77,7 +77,8 @@ async fn tells_the_story_of_a_schedule_that_asks_for_it(f: Fixture) {
         .unwrap();
     f.store.schedule_pause(id).await.unwrap();
     f.store.schedule_pause(id).await.unwrap(); // already
-    f.store.schedule_resume(id, &cron(START + 3000)).await.unwrap();
+    let paused = f.store.schedule_get(id).await.unwrap().unwrap();
+    f.store.schedule_resume(id, paused.revision, &cron(START + 3000)).await.unwrap();
     let triggered = f.store.schedule_trigger(id).await.unwrap();
     f.now.set(START + 80);
     f.store.schedule_delete(&Selection::Id(id)).await.unwrap();
@@ -127,7 +128,8 @@ async fn tells_nothing_of_one_that_does_not(f: Fixture) {
     settle(&f, &run, finish(RunState::Failed, Some(Successor::At(START + 10))), Some(record(&run, None))).await;
     f.store.schedule_trigger(id).await.unwrap();
     f.store.schedule_pause(id).await.unwrap();
-    f.store.schedule_resume(id, &cron(START + 30)).await.unwrap();
+    let paused = f.store.schedule_get(id).await.unwrap().unwrap();
+    f.store.schedule_resume(id, paused.revision, &cron(START + 30)).await.unwrap();
     f.store.schedule_delete(&Selection::Id(id)).await.unwrap();
     assert_eq!(history(&f, HistoryFilter::default()).await, []);
     // And not any more of one that does not ask any more.

@@ -116,17 +116,20 @@ async fn storms_on_the_same_schedules_leave_each_with_one_armed_run() {
             for round in 0..ROUNDS {
                 let schedule = (caller + round) % SCHEDULES;
                 let upserted = store.schedule_upsert(&[due_now(schedule, caller * ROUNDS + round)]).await.unwrap();
-                let id = upserted.schedules[0].id;
+                let (id, revision) = (upserted.schedules[0].id, upserted.schedules[0].revision);
                 let outcome = match caller {
                     0 if round % 5 == 0 => store.schedule_delete(&Selection::Id(id)).await.map(|_| ()),
                     1 if round % 3 == 0 => store.schedule_pause(id).await,
-                    1 | 2 => store.schedule_resume(id, &due_now(0, 0).arming).await.map(|_| ()),
+                    1 | 2 => store.schedule_resume(id, revision, &due_now(0, 0).arming).await.map(|_| ()),
                     3 => store.schedule_trigger(id).await.map(|_| ()),
                     _ => Ok(()),
                 };
                 // Somebody else may have deleted, paused or finished it in between.
                 assert!(
-                    matches!(outcome, Ok(()) | Err(StoreError::NotFound | StoreError::WrongState(_))),
+                    matches!(
+                        outcome,
+                        Ok(()) | Err(StoreError::NotFound | StoreError::WrongState(_) | StoreError::RevisionMoved)
+                    ),
                     "{caller} {round}: {outcome:?}"
                 );
             }

@@ -187,10 +187,13 @@ impl World {
 
     async fn resume(&mut self, schedule: usize) -> String {
         let Some(id) = self.id(schedule) else { return "nobody".to_owned() };
+        let Some(row) = self.store.schedule_get(id).await.unwrap() else {
+            return format!("{:?}", StoreError::NotFound);
+        };
         let mut after = self.now.get();
         loop {
             let arming = self.timing(schedule).arming(after).unwrap();
-            match self.store.schedule_resume(id, &arming).await {
+            match self.store.schedule_resume(id, row.revision, &arming).await {
                 Err(StoreError::OccurrenceTaken { latest }) => after = latest.max(after),
                 outcome => return told(outcome),
             }

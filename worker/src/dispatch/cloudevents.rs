@@ -25,6 +25,9 @@ pub(crate) fn attributes(call: &Call<'_>) -> Vec<(&'static str, String)> {
         ("attempt", call.run.attempt.to_string()),
         ("fencingtoken", call.run.lease_token.to_string()),
     ];
+    if let Some(traceparent) = call.traceparent {
+        attributes.push(("traceparent", traceparent.to_string())); // the extension for distributed tracing
+    }
     if !call.definition.name.is_empty() {
         attributes.push(("subject", call.definition.name.clone()));
     }

@@ -37,7 +37,7 @@ impl Call<'_> {
 
     /// The schedule document as the API shows it: the stored object, with the id that is no part of it.
     fn document(&self) -> String {
-        let members = self.payload.trim_start().strip_prefix('{').unwrap_or_default();
+        let members = self.definition.without_traceparent(self.payload);
         format!(r#"{{"id":"{}",{members}"#, self.run.schedule_id)
     }
 
@@ -127,7 +127,8 @@ mod tests {
         let destination = &Destination::of(&definition.task, &BTreeMap::new()).unwrap_or_else(|_| unreachable!());
         let (definition, default_body) = (&definition, BodyMode::Data);
         let first_byte = &FirstByte::new(DbClock::new(Arc::new(TestClock::new())));
-        check(&Call { run: &run, definition, destination, payload: &document, default_body, now: 0, first_byte })
+        let (payload, now, traceparent) = (&document[..], 0, None);
+        check(&Call { run: &run, definition, destination, payload, default_body, now, first_byte, traceparent })
     }
 
     fn check_data(data: &str, expected: &str) {

@@ -22,6 +22,7 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{ClaimedRun, Outcome, OutcomeCode};
 use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{BodyMode, TaskKind};
+use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,8 @@ pub(crate) struct Call<'a> {
     pub(crate) now: UnixMs,
     /// To be marked where an answer begins before it ends.
     pub(crate) first_byte: &'a FirstByte,
+    /// The span of this attempt, sent on to the target; `None` when traces are off.
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 /// When the target began to answer. Beside the answer, so that it is known of a call that was cut short as well.

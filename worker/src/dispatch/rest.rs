@@ -35,6 +35,8 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-reveille-attempt");
 const NOMINAL_TIME: HeaderName = HeaderName::from_static("x-reveille-nominal-time");
 const FENCING_TOKEN: HeaderName = HeaderName::from_static("x-reveille-fencing-token");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const SCHEDULE_ID: HeaderName = HeaderName::from_static("x-reveille-schedule-id");
 
 /// Headers that belong to the connection, not to the document: sending a registered value would break
@@ -169,6 +171,10 @@ fn add_run_headers(headers: &mut HeaderMap, call: &Call<'_>) -> Result<(), Outco
     headers.insert(ATTEMPT, HeaderValue::from(run.attempt));
     headers.insert(FENCING_TOKEN, HeaderValue::from(run.lease_token));
     headers.insert(NOMINAL_TIME, text_value(&call.scheduled_at())?);
+    if let Some(traceparent) = call.traceparent {
+        headers.insert(TRACEPARENT, text_value(&traceparent.to_string())?);
+        headers.remove(TRACESTATE); // it would belong to another trace
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
 use reveille_shared::runtime::fault::Faults;
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
+use reveille_shared::runtime::trace::Tracer;
 use reveille_shared::store::sqlite::SqliteStore;
 use reveille_shared::store::{AttemptRow, InjectedNow, Registration, RunRow, Store, StoreSettings};
 use reveille_testkit::{Receiver, eventually, eventually_some};
@@ -74,6 +75,7 @@ impl Fixture {
             hints: Hinter::spawn(self.bus.clone(), clock.clone(), &lifecycle),
             clock: DbClock::new(clock),
             metrics: Metrics::new(),
+            tracer: Tracer::off(),
             lifecycle: lifecycle.clone(),
             faults: Faults::none(),
         };

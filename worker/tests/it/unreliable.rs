@@ -122,8 +122,13 @@ impl Store for Unreliable {
         self.inner.schedule_pause(id).await
     }
 
-    async fn schedule_resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
-        self.inner.schedule_resume(id, arming).await
+    async fn schedule_resume(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        arming: &Arming,
+    ) -> Result<Option<UnixMs>, StoreError> {
+        self.inner.schedule_resume(id, revision, arming).await
     }
 
     async fn schedule_trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {

@@ -35,6 +35,7 @@ pub fn fingerprint(definition: &Definition) -> String {
 /// may be configured to default (`body`) stays as it is.
 fn spelled_out(definition: &Definition) -> Definition {
     let mut plain = definition.clone();
+    plain.traceparent = None; // says who registered, not what
     plain.schedule = definition.schedule.split_whitespace().collect::<Vec<_>>().join(" ");
     plain.timezone = definition.timezone.trim().to_ascii_lowercase();
     plain.task.timeout.get_or_insert(DEFAULT_TIMEOUT_S);

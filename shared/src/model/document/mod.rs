@@ -121,6 +121,7 @@ fn registration(mut document: Fields<'_>, defaults: &Defaults) -> Option<(Defini
 
     let timing = timing?;
     let definition = Definition {
+        traceparent: None,
         name: name.unwrap_or_default(),
         client: client?,
         kind: timing.kind,

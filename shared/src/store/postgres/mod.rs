@@ -146,8 +146,13 @@ impl Store for PostgresStore {
         retried!(self.pause(id))
     }
 
-    async fn schedule_resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
-        retried!(self.resume(id, arming))
+    async fn schedule_resume(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        arming: &Arming,
+    ) -> Result<Option<UnixMs>, StoreError> {
+        retried!(self.resume(id, revision, arming))
     }
 
     async fn schedule_trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {

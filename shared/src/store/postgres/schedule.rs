@@ -166,7 +166,12 @@ impl PostgresStore {
         Ok(transaction.commit().await?)
     }
 
-    pub(super) async fn resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
+    pub(super) async fn resume(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        arming: &Arming,
+    ) -> Result<Option<UnixMs>, StoreError> {
         let arm = ArmColumns::of(arming);
         self.statements.count(1);
         let resumed = sqlx::query_scalar(sql::SCHEDULE_RESUME)
@@ -176,11 +181,12 @@ impl PostgresStore {
             .bind(arm.calendar)
             .bind(arm.at)
             .bind(arm.after)
+            .bind(revision)
             .fetch_optional(&self.pool)
             .await;
         match self.taken_by_id(resumed, id).await? {
             Some(due_at) => Ok(Some(due_at)),
-            None => self.explain_state(id).await.map(|_| None),
+            None => rows::resumed_already(&self.explain_state(id).await?),
         }
     }
 

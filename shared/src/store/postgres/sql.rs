@@ -162,7 +162,7 @@ written AS (
 SELECT a.due_at FROM armed a"
 );
 
-/// Makes a paused schedule active and arms it.
+/// Makes a paused schedule of revision $7 active and arms it.
 pub const SCHEDULE_RESUME: &str = concat!(
     "WITH ",
     clock!(),
@@ -170,7 +170,7 @@ pub const SCHEDULE_RESUME: &str = concat!(
 resumed AS (
   UPDATE schedules s SET state = 0, revision = s.revision + 1, updated_at = c.now,
          series = s.series + CASE WHEN $4::boolean THEN 0 ELSE 1 END
-    FROM clock c WHERE s.id = $2 AND s.state = 1
+    FROM clock c WHERE s.id = $2 AND s.state = 1 AND s.revision = $7
   RETURNING s.*),
 written AS (
   SELECT u.*, $3::uuid AS run_id, $4::boolean AS calendar, $5::bigint AS arm_at, $6::bigint AS arm_after FROM resumed u),

@@ -121,8 +121,13 @@ impl Store for SqliteStore {
         self.pause(id).await
     }
 
-    async fn schedule_resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
-        self.resume(id, arming).await
+    async fn schedule_resume(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        arming: &Arming,
+    ) -> Result<Option<UnixMs>, StoreError> {
+        self.resume(id, revision, arming).await
     }
 
     async fn schedule_trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {

@@ -51,17 +51,23 @@ impl SqliteStore {
         Ok(transaction.commit().await?)
     }
 
-    pub(super) async fn resume(&self, id: ScheduleId, arming: &Arming) -> Result<Option<UnixMs>, StoreError> {
+    pub(super) async fn resume(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        arming: &Arming,
+    ) -> Result<Option<UnixMs>, StoreError> {
         let (mut transaction, now) = self.begin().await?;
         let resumed = sqlx::query(sql::SCHEDULE_RESUME)
             .bind(id)
             .bind(now)
             .bind(series_step(arming))
+            .bind(revision)
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(row) = resumed else {
             transaction.rollback().await?;
-            return self.explain_state(id).await.map(|_| None);
+            return rows::resumed_already(&self.explain_state(id).await?);
         };
         let owner = Owner {
             id,

@@ -66,10 +66,10 @@ VALUES ($1, $2, $3, $4, $5, $5, 1, $6, $7, 0, $8) ON CONFLICT DO NOTHING";
 pub const SCHEDULE_PAUSE: &str =
     "UPDATE schedules SET state = 1, revision = revision + 1, updated_at = $2 WHERE id = $1 AND state = 0";
 
-/// Makes a paused schedule active.
+/// Makes a paused schedule of revision $4 active.
 pub const SCHEDULE_RESUME: &str = "\
 UPDATE schedules SET state = 0, revision = revision + 1, updated_at = $2, series = series + $3
- WHERE id = $1 AND state = 1
+ WHERE id = $1 AND state = 1 AND revision = $4
 RETURNING revision, series, queue, priority";
 
 /// Takes the next series for a triggered run.

@@ -104,6 +104,14 @@ fn headers(call: &Call<'_>) -> OwnedHeaders {
     ];
     headers.retain(|(name, _)| !name.to_ascii_lowercase().starts_with("reveille-"));
     headers.extend(run.map(|(name, value)| (name.to_owned(), value)));
+    if let Some(place) = call.traceparent {
+        headers.retain(|(name, _)| !name.eq_ignore_ascii_case("traceparent"));
+        headers.push(("traceparent".to_owned(), place.to_string()));
+    }
+    if let Some(traceparent) = call.traceparent {
+        headers.retain(|(name, _)| !matches!(name.to_ascii_lowercase().as_str(), "traceparent" | "tracestate"));
+        headers.push(("traceparent".to_owned(), traceparent.to_string()));
+    }
     headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |made, (name, value)| {
         made.insert(Header { key: name, value: Some(value) })
     })

@@ -1,10 +1,14 @@
-//! The process's log: installed once, by the binary, on stderr.
+//! What the process says about itself while it runs: the log, installed once, by the binary, on stderr; and the
+//! [`traces`].
+
+mod traces;
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub(crate) use self::traces::Traces;
 use crate::config::{LogFormat, Settings};
 
 /// What PostgreSQL says about a `CREATE … IF NOT EXISTS` is no news to anybody.
