@@ -304,7 +304,9 @@ settled AS (
          attempt = r.attempt - CASE WHEN d.exit = 2 THEN 1 ELSE 0 END,
          finished_at = CASE WHEN d.to_state = 0 THEN NULL ELSE d.now END,
          prune_at = CASE WHEN d.to_state = 0 THEN NULL ELSE d.now + $2 END,
-         outcome = d.to_outcome, http_status = d.http_status, detail = d.detail,
+         outcome = CASE WHEN d.exit = 2 AND d.to_state = 0 THEN r.outcome ELSE d.to_outcome END,
+         http_status = CASE WHEN d.exit = 2 AND d.to_state = 0 THEN r.http_status ELSE d.http_status END,
+         detail = CASE WHEN d.exit = 2 AND d.to_state = 0 THEN r.detail ELSE d.detail END,
          coalesced = r.coalesced + d.coalesced, skipped = r.skipped + d.skipped
     FROM decided d WHERE r.id = d.id),
 armed AS (
