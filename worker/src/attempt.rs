@@ -5,7 +5,8 @@
 //!   claimed ─▶ verdict ─▶ trust holds? ─▶ dispatch ─▶ outcome ─▶ settlement
 //!      │          └─ settled at once             ├─ deadline: outcome timeout
 //!      ├─ stopping: handed back                  ├─ trust lost: nothing, the run comes back
-//!      └─ unreadable: postponed                  └─ drain over: handed back
+//!      ├─ unreadable: postponed                  └─ drain over: handed back
+//!      └─ target is away: handed back, later
 //! ```
 //!
 //! Never writes to the store itself and never settles a run whose lease it gave up. If the process dies
@@ -18,12 +19,14 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::lateness::{LateCause, Wakeup, late_cause};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
+use reveille_shared::model::task::TaskKind;
 use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
+use crate::breaker::{Breakers, Contact, Passage, Turn, spread_ms};
 use crate::destination::Destination;
 use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
@@ -38,6 +41,7 @@ pub(crate) struct Attempts {
     pub(crate) settings: Settings,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) dispatchers: Arc<Dispatchers>,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) settlements: mpsc::Sender<Queued>,
     /// Fires when the calls in flight have had the time that a shutdown gives them.
@@ -66,7 +70,7 @@ impl Attempts {
     /// Attempts a claimed run.
     pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim: ClaimedBy) {
         if self.context.lifecycle.stopping().is_cancelled() {
-            return self.settle(&run, Exit::HandBack, None, None).await;
+            return self.settle(&run, Exit::HandBack { wait_ms: 0 }, None, None).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
             Ok(plan) => self.dispatch(&run, &plan, claim).await,
@@ -76,11 +80,20 @@ impl Attempts {
 
     async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim: ClaimedBy) {
         let clock = self.context.clock.clock();
-        let wanted_until = clock.monotonic() + deadline_of(&plan.definition.task);
+        let task = &plan.definition.task;
+        let destination = Destination::of(task, &self.settings.connections);
+        let passage =
+            destination.as_ref().map(|to| self.breakers.enter(to.endpoint.shared(task.kind), clock.monotonic()));
+        let passage = match passage {
+            Ok(Err(wait)) => return self.leave_alone(run, plan, wait).await,
+            Ok(Ok(passage)) => Some(passage),
+            Err(_) => None,
+        };
+        let wanted_until = clock.monotonic() + deadline_of(task);
         let lease = self.leases.hold(run, claim.sent_at, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
-            return self.lease_lost(run);
+            return self.lease_lost(run, task.kind);
         }
         let began = clock.monotonic();
         let started_at = self.context.clock.now_ms();
@@ -93,7 +106,10 @@ impl Attempts {
         let first_byte = FirstByte::new(self.context.clock.clone());
         let mut traced = spans::dispatch(&self.context.tracer, run, plan, claim.span);
         let place = traced.traceparent();
-        let ended = self.call_target(run, plan, &lease.trust, &first_byte, place).await;
+        let ended = match &destination {
+            Ok(destination) => self.call_target(run, plan, destination, &lease.trust, &first_byte, place).await,
+            Err(outcome) => Ended::Answered(outcome.clone().into()),
+        };
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
         let span = Span { started_at, ended_at: started_at + i64::try_from(took.as_millis()).unwrap_or(i64::MAX) };
@@ -110,7 +126,7 @@ impl Attempts {
         match ended {
             Ended::LeaseLost => {
                 spans::given_up(&mut traced, OutcomeCode::LeaseLost.as_str());
-                self.lease_lost(run);
+                self.lease_lost(run, task.kind);
             }
             Ended::DrainOver => {
                 spans::given_up(&mut traced, "cut_short");
@@ -121,10 +137,11 @@ impl Attempts {
                 spans::dispatched(&mut traced, &answer.outcome, started_at - run.due_at);
                 drop(traced); // before what follows it begins
                 let exit = conclude(plan, run, &answer, span, fastrand::f64());
-                self.metrics.count_run(answer.outcome.code.as_str());
+                self.metrics.count_run(Some(task.kind), answer.outcome.code.as_str());
                 let is_accepted = answer.outcome.code == OutcomeCode::Ok;
                 let record = record(is_accepted.then_some(span.ended_at));
                 log_attempt(run, &answer.outcome, &exit, lag, &record);
+                self.tell_breaker(run, plan, passage, answer.outcome.code);
                 self.settle(run, exit, Some(record), place).await;
             }
         }
@@ -134,17 +151,14 @@ impl Attempts {
         &self,
         run: &ClaimedRun,
         plan: &Plan,
+        destination: &Destination,
         trust: &Trust,
         first_byte: &FirstByte,
         traceparent: Option<TraceParent>,
     ) -> Ended {
-        let destination = match Destination::of(&plan.definition.task, &self.settings.connections) {
-            Ok(destination) => destination,
-            Err(outcome) => return Ended::Answered(outcome.into()),
-        };
         let call = Call {
             run,
-            destination: &destination,
+            destination,
             definition: &plan.definition,
             payload: run.schedule.as_ref().map_or("", |schedule| schedule.payload.as_str()),
             default_body: self.settings.default_body,
@@ -163,15 +177,35 @@ impl Attempts {
         }
     }
 
+    /// Nothing was tried, so nothing is used up: the run comes back when its target may be there again.
+    async fn leave_alone(&self, run: &ClaimedRun, plan: &Plan, wait: Duration) {
+        self.metrics.count_run(Some(plan.definition.task.kind), "postponed");
+        let wait_ms = spread_ms(wait, fastrand::f64());
+        tracing::debug!(run.id = %run.id, schedule.id = %run.schedule_id, wait_ms, "target is away, the run is postponed");
+        self.settle(run, Exit::HandBack { wait_ms }, None, None).await;
+    }
+
+    fn tell_breaker(&self, run: &ClaimedRun, plan: &Plan, passage: Option<Passage>, code: OutcomeCode) {
+        let contact = Contact::of(code, deadline_of(&plan.definition.task));
+        let now = self.context.clock.clock().monotonic();
+        match passage.and_then(|passage| passage.tell(contact, now)) {
+            Some(Turn::Opened) => {
+                tracing::warn!(schedule.id = %run.schedule_id, "a target is away, runs that call it are postponed");
+            }
+            Some(Turn::Closed) => tracing::info!(schedule.id = %run.schedule_id, "the target is there again"),
+            None => {}
+        }
+    }
+
     /// Nothing is settled: whoever has the run by now, or claims it next, decides.
-    fn lease_lost(&self, run: &ClaimedRun) {
-        self.metrics.count_run(OutcomeCode::LeaseLost.as_str());
+    fn lease_lost(&self, run: &ClaimedRun, target: TaskKind) {
+        self.metrics.count_run(Some(target), OutcomeCode::LeaseLost.as_str());
         tracing::warn!(run.id = %run.id, run.attempt, "trust in the lease ran out, the run comes back");
     }
 
     async fn settle_at_once(&self, run: &ClaimedRun, exit: Exit) {
         if let Some(outcome) = exit.outcome() {
-            self.metrics.count_run(outcome.code.as_str());
+            self.metrics.count_run(None, outcome.code.as_str());
             tracing::info!(
                 run.id = %run.id,
                 schedule.id = %run.schedule_id,
