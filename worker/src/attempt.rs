@@ -5,7 +5,8 @@
 //!   claimed ─▶ verdict ─▶ trust holds? ─▶ dispatch ─▶ outcome ─▶ settlement
 //!      │          └─ settled at once             ├─ deadline: outcome timeout
 //!      ├─ stopping: handed back                  ├─ trust lost: nothing, the run comes back
-//!      └─ unreadable: postponed                  └─ drain over: handed back
+//!      ├─ unreadable: postponed                  └─ drain over: handed back
+//!      └─ target is away: handed back, later
 //! ```
 //!
 //! Never writes to the store itself and never settles a run whose lease it gave up. If the process dies
@@ -18,11 +19,13 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::lateness::{LateCause, Wakeup, late_cause};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
+use reveille_shared::model::task::TaskKind;
 use reveille_shared::runtime::Context;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
+use crate::breaker::{Breakers, Contact, Passage, Turn, spread_ms};
 use crate::destination::Destination;
 use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
@@ -35,6 +38,7 @@ pub(crate) struct Attempts {
     pub(crate) settings: Settings,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) dispatchers: Arc<Dispatchers>,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) settlements: mpsc::Sender<Settlement>,
     /// Fires when the calls in flight have had the time that a shutdown gives them.
@@ -52,7 +56,7 @@ impl Attempts {
     /// Attempts a run that was claimed by a statement sent at `claim_sent`; `wakeup`: how it came to that.
     pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim_sent: Duration, wakeup: Wakeup) {
         if self.context.lifecycle.stopping().is_cancelled() {
-            return self.settle(&run, Exit::HandBack, None).await;
+            return self.settle(&run, Exit::HandBack { wait_ms: 0 }, None).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
             Ok(plan) => self.dispatch(&run, &plan, claim_sent, &wakeup).await,
@@ -62,11 +66,20 @@ impl Attempts {
 
     async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration, wakeup: &Wakeup) {
         let clock = self.context.clock.clock();
-        let wanted_until = clock.monotonic() + deadline_of(&plan.definition.task);
+        let task = &plan.definition.task;
+        let destination = Destination::of(task, &self.settings.connections);
+        let passage =
+            destination.as_ref().map(|to| self.breakers.enter(to.endpoint.shared(task.kind), clock.monotonic()));
+        let passage = match passage {
+            Ok(Err(wait)) => return self.leave_alone(run, plan, wait).await,
+            Ok(Ok(passage)) => Some(passage),
+            Err(_) => None,
+        };
+        let wanted_until = clock.monotonic() + deadline_of(task);
         let lease = self.leases.hold(run, claim_sent, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
-            return self.lease_lost(run);
+            return self.lease_lost(run, task.kind);
         }
         let began = clock.monotonic();
         let started_at = self.context.clock.now_ms();
@@ -77,7 +90,10 @@ impl Attempts {
             self.metrics.count_late(cause.as_str());
         }
         let first_byte = FirstByte::new(self.context.clock.clone());
-        let ended = self.call_target(run, plan, &lease.trust, &first_byte).await;
+        let ended = match &destination {
+            Ok(destination) => self.call_target(run, plan, destination, &lease.trust, &first_byte).await,
+            Err(outcome) => Ended::Answered(outcome.clone().into()),
+        };
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
         let span = Span { started_at, ended_at: started_at + i64::try_from(took.as_millis()).unwrap_or(i64::MAX) };
@@ -92,27 +108,31 @@ impl Attempts {
             late_cause,
         };
         match ended {
-            Ended::LeaseLost => self.lease_lost(run),
+            Ended::LeaseLost => self.lease_lost(run, task.kind),
             Ended::DrainOver => self.settle(run, cut_short(plan, run, span), Some(record(None))).await,
             Ended::Answered(answer) => {
                 let exit = conclude(plan, run, &answer, span, fastrand::f64());
-                self.metrics.count_run(answer.outcome.code.as_str());
+                self.metrics.count_run(Some(task.kind), answer.outcome.code.as_str());
                 let is_accepted = answer.outcome.code == OutcomeCode::Ok;
                 let record = record(is_accepted.then_some(span.ended_at));
                 log_attempt(run, &answer.outcome, &exit, lag, &record);
+                self.tell_breaker(run, plan, passage, answer.outcome.code);
                 self.settle(run, exit, Some(record)).await;
             }
         }
     }
 
-    async fn call_target(&self, run: &ClaimedRun, plan: &Plan, trust: &Trust, first_byte: &FirstByte) -> Ended {
-        let destination = match Destination::of(&plan.definition.task, &self.settings.connections) {
-            Ok(destination) => destination,
-            Err(outcome) => return Ended::Answered(outcome.into()),
-        };
+    async fn call_target(
+        &self,
+        run: &ClaimedRun,
+        plan: &Plan,
+        destination: &Destination,
+        trust: &Trust,
+        first_byte: &FirstByte,
+    ) -> Ended {
         let call = Call {
             run,
-            destination: &destination,
+            destination,
             definition: &plan.definition,
             payload: run.schedule.as_ref().map_or("", |schedule| schedule.payload.as_str()),
             default_body: self.settings.default_body,
@@ -130,15 +150,35 @@ impl Attempts {
         }
     }
 
+    /// Nothing was tried, so nothing is used up: the run comes back when its target may be there again.
+    async fn leave_alone(&self, run: &ClaimedRun, plan: &Plan, wait: Duration) {
+        self.metrics.count_run(Some(plan.definition.task.kind), "postponed");
+        let wait_ms = spread_ms(wait, fastrand::f64());
+        tracing::debug!(run.id = %run.id, schedule.id = %run.schedule_id, wait_ms, "target is away, the run is postponed");
+        self.settle(run, Exit::HandBack { wait_ms }, None).await;
+    }
+
+    fn tell_breaker(&self, run: &ClaimedRun, plan: &Plan, passage: Option<Passage>, code: OutcomeCode) {
+        let contact = Contact::of(code, deadline_of(&plan.definition.task));
+        let now = self.context.clock.clock().monotonic();
+        match passage.and_then(|passage| passage.tell(contact, now)) {
+            Some(Turn::Opened) => {
+                tracing::warn!(schedule.id = %run.schedule_id, "a target is away, runs that call it are postponed");
+            }
+            Some(Turn::Closed) => tracing::info!(schedule.id = %run.schedule_id, "the target is there again"),
+            None => {}
+        }
+    }
+
     /// Nothing is settled: whoever has the run by now, or claims it next, decides.
-    fn lease_lost(&self, run: &ClaimedRun) {
-        self.metrics.count_run(OutcomeCode::LeaseLost.as_str());
+    fn lease_lost(&self, run: &ClaimedRun, target: TaskKind) {
+        self.metrics.count_run(Some(target), OutcomeCode::LeaseLost.as_str());
         tracing::warn!(run.id = %run.id, run.attempt, "trust in the lease ran out, the run comes back");
     }
 
     async fn settle_at_once(&self, run: &ClaimedRun, exit: Exit) {
         if let Some(outcome) = exit.outcome() {
-            self.metrics.count_run(outcome.code.as_str());
+            self.metrics.count_run(None, outcome.code.as_str());
             tracing::info!(
                 run.id = %run.id,
                 schedule.id = %run.schedule_id,

@@ -102,6 +102,13 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// What calls have in common that find nobody there: of an HTTP URL the server, whatever the path.
+    pub(crate) fn shared(&self, kind: TaskKind) -> Self {
+        let url = if kind == TaskKind::Rest { url::Url::parse(&self.host).ok() } else { None };
+        let host = url.map_or_else(|| self.host.clone(), |url| url.origin().ascii_serialization());
+        Self { host, ..self.clone() }
+    }
+
     /// A host without anything else.
     pub(crate) fn at(host: &str) -> Self {
         Self { host: host.to_owned(), username: None, password: None, sasl_mechanism: None, tls: false, ca_file: None }

@@ -12,6 +12,7 @@
 
 mod attempt;
 mod awake;
+mod breaker;
 mod claim;
 mod destination;
 mod dispatch;
@@ -33,6 +34,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::Attempts;
+use self::breaker::Breakers;
 use self::claim::Claimer;
 pub use self::destination::{Connections, NamedConnection};
 use self::dispatch::Dispatchers;
@@ -43,6 +45,9 @@ use self::settle::Settler;
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often connections that nobody uses are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]
@@ -118,7 +123,8 @@ pub async fn run(context: Context, settings: Settings) {
     let (armed, own_hints) = mpsc::unbounded_channel();
     let duties =
         Duties::start(&context, &leases, Settler { context: context.clone(), metrics: metrics.clone(), queue, armed });
-    duties.keep_tidy(&context, dispatchers.clone());
+    let breakers = Arc::new(Breakers::new(metrics.breaker_open.clone()));
+    duties.keep_tidy(&context, dispatchers.clone(), breakers.clone());
     let drain = settings.drain;
     let drain_over = CancellationToken::new();
     let attempts = Attempts {
@@ -126,6 +132,7 @@ pub async fn run(context: Context, settings: Settings) {
         settings,
         metrics,
         dispatchers,
+        breakers,
         leases,
         settlements,
         drain_over: drain_over.clone(),
@@ -197,10 +204,20 @@ impl Duties {
         Self { ended, settled }
     }
 
-    /// Closes the connections to targets that nobody uses.
-    fn keep_tidy(&self, context: &Context, dispatchers: Arc<Dispatchers>) {
+    /// Closes the connections to targets that nobody uses, and forgets who was away.
+    fn keep_tidy(&self, context: &Context, dispatchers: Arc<Dispatchers>, breakers: Arc<Breakers>) {
         let (clock, ended) = (context.clock.clock().clone(), self.ended.clone());
-        context.lifecycle.spawn("worker connections", async move { dispatchers.tidy(clock.as_ref(), &ended).await });
+        context.lifecycle.spawn("worker connections", async move {
+            loop {
+                tokio::select! {
+                    () = ended.cancelled() => return,
+                    () = clock.sleep(TIDY_EVERY) => {
+                        dispatchers.close_idle();
+                        breakers.forget_idle(clock.monotonic());
+                    }
+                }
+            }
+        });
     }
 
     async fn end(self, context: &Context, deadline: Duration) {

@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use reveille_shared::model::task::TaskKind;
 use reveille_shared::runtime::telemetry::Metrics;
 
 /// Bounds of the lag histogram in seconds: from a prompt dispatch to an outage.
@@ -16,8 +17,8 @@ const LAG_BUCKETS: [f64; 14] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 
 /// The metrics of one worker. Cloning shares them.
 #[derive(Clone)]
 pub(crate) struct WorkerMetrics {
-    /// Claimed runs by how this worker's attempt at them ended.
-    pub(crate) runs: Family<OutcomeLabel, Counter>,
+    /// Claimed runs by target and by how this worker's attempt at them ended.
+    runs: Family<RunLabels, Counter>,
     /// Dispatch start − `due_at`.
     pub(crate) dispatch_lag: Histogram,
     /// Dispatches more than a second late, by cause.
@@ -29,10 +30,13 @@ pub(crate) struct WorkerMetrics {
     pub(crate) slots_busy: Gauge,
     /// 1 in degraded mode.
     pub(crate) degraded: Gauge,
+    /// Endpoints that are left alone because they cannot be connected to.
+    pub(crate) breaker_open: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OutcomeLabel {
+struct RunLabels {
+    target: &'static str,
     outcome: &'static str,
 }
 
@@ -63,13 +67,14 @@ impl WorkerMetrics {
             slots: Gauge::default(),
             slots_busy: Gauge::default(),
             degraded: Gauge::default(),
+            breaker_open: Gauge::default(),
         };
         metrics.register(|registry| this.add_to(registry));
         this
     }
 
     fn add_to(&self, registry: &mut Registry) {
-        registry.register("worker_runs", "Claimed runs by how the attempt ended", self.runs.clone());
+        registry.register("worker_runs", "Claimed runs by target and how the attempt ended", self.runs.clone());
         registry.register(
             "worker_dispatch_lag_seconds",
             "How long after its due time a dispatch began",
@@ -86,10 +91,22 @@ impl WorkerMetrics {
             "1 while no heartbeat is heard and the database is checked instead",
             self.degraded.clone(),
         );
+        registry.register(
+            "worker_breaker_open",
+            "Endpoints that are left alone because they cannot be connected to",
+            self.breaker_open.clone(),
+        );
     }
 
-    pub(crate) fn count_run(&self, outcome: &'static str) {
-        self.runs.get_or_create(&OutcomeLabel { outcome }).inc();
+    /// Counts a run that was dispatched to a target of this kind, or ended without a dispatch.
+    pub(crate) fn count_run(&self, target: Option<TaskKind>, outcome: &'static str) {
+        let target = match target {
+            Some(TaskKind::Rest) => "rest",
+            Some(TaskKind::Kafka) => "kafka",
+            Some(TaskKind::Redis) => "redis",
+            None => "none",
+        };
+        self.runs.get_or_create(&RunLabels { target, outcome }).inc();
     }
 
     pub(crate) fn count_late(&self, cause: &'static str) {

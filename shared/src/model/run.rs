@@ -261,8 +261,13 @@ pub enum Exit {
         /// Why this attempt failed.
         outcome: Outcome,
     },
-    /// Given up by a worker that stops, before or during the call: due again at once, the attempt does not count.
-    HandBack,
+    /// Given back without an outcome, as if it had not been claimed: the attempt does not count, and what is
+    /// known of the attempts before it stays. By a worker that stops, before or during the call, and by one that
+    /// leaves the target alone.
+    HandBack {
+        /// Milliseconds from the settle until it is due again.
+        wait_ms: i64,
+    },
 }
 
 impl Exit {
@@ -270,7 +275,7 @@ impl Exit {
     pub fn outcome(&self) -> Option<&Outcome> {
         match self {
             Self::Finish { outcome, .. } | Self::Retry { outcome, .. } => Some(outcome),
-            Self::HandBack => None,
+            Self::HandBack { .. } => None,
         }
     }
 }

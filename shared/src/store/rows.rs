@@ -247,7 +247,7 @@ impl SettleColumns {
                 (0, *state, 0, Some(outcome), *successor, *coalesced, *skipped)
             }
             Exit::Retry { wait_ms, outcome } => (1, RunState::Pending, *wait_ms, Some(outcome), None, 0, 0),
-            Exit::HandBack => (2, RunState::Pending, 0, None, None, 0, 0),
+            Exit::HandBack { wait_ms } => (2, RunState::Pending, *wait_ms, None, None, 0, 0),
         };
         let (next_at, next_after) = match successor {
             None => (None, None),

@@ -302,7 +302,8 @@ async fn settles_once_and_recognises_a_copy(f: Fixture) {
     );
     let copy = f.settle(&run, exit).await;
     assert_eq!((copy.results, copy.armed_min), (vec![SettleResult::Done(RunState::Failed)], None));
-    let stranger = Settlement { run_id: Uuid::now_v7(), lease_token: 1, exit: Exit::HandBack, attempt: None };
+    let stranger =
+        Settlement { run_id: Uuid::now_v7(), lease_token: 1, exit: Exit::HandBack { wait_ms: 0 }, attempt: None };
     assert_eq!(f.store.run_settle(&[stranger]).await.unwrap().results, [SettleResult::Stale]);
     assert_eq!(f.store.run_settle(&[]).await.unwrap().armed_min, None);
 
@@ -334,22 +335,36 @@ async fn arms_successors_and_finishes_schedules(f: Fixture) {
 async fn retries_and_hands_back(f: Fixture) {
     let id = f.register(registration("a", "1", cron(START))).await;
     let run = f.claim(1).await.runs.remove(0);
-    let settled = f.settle(&run, retry(500)).await;
+    let busy = Outcome { http_status: Some(503), ..Outcome::new(OutcomeCode::HttpStatus, "busy") };
+    let settled = f.settle(&run, Exit::Retry { wait_ms: 500, outcome: busy }).await;
     assert_eq!((settled.results, settled.armed_min), (vec![SettleResult::Done(RunState::Pending)], Some(START + 500)));
     assert_eq!(f.claim(1).await.runs, []);
     f.now.advance(500);
     let second = f.claim(1).await.runs.remove(0);
     assert_eq!((second.id, second.attempt, second.lease_token, second.nominal_at), (run.id, 2, 2, START));
-    let handed = f.settle(&second, Exit::HandBack).await;
+    let handed = f.settle(&second, Exit::HandBack { wait_ms: 0 }).await;
     assert_eq!((handed.results, handed.armed_min), (vec![SettleResult::Done(RunState::Pending)], Some(START + 500)));
     let third = f.claim(1).await.runs.remove(0);
     assert_eq!((third.attempt, third.lease_token), (2, 3), "a hand-back does not count");
     let current = f.store.schedule_get(id).await.unwrap().unwrap().current.unwrap();
     assert_eq!((current.state, current.attempt), (RunState::Running, 2));
+
+    let postponed = f.settle(&third, Exit::HandBack { wait_ms: 700 }).await;
+    assert_eq!(postponed.armed_min, Some(START + 1200));
+    let (row, attempts) = f.store.run_get(run.id).await.unwrap().unwrap();
+    assert_eq!((row.state, row.due_at, row.attempt), (RunState::Pending, START + 1200, 1));
+    let known = (row.outcome, row.http_status, row.detail.as_deref(), attempts.len());
+    let before = (Some(OutcomeCode::HttpStatus), Some(503), Some("busy"), 1);
+    assert_eq!(known, before, "what is known of the attempt before stays");
+    assert_eq!(f.claim(1).await.runs, []);
+    f.now.advance(700);
+    assert_eq!(f.claim(1).await.runs[0].attempt, 2);
 }
 
 async fn a_schedule_that_moved_on_gets_no_retry(f: Fixture) {
-    for (key, exit, state) in [("a", retry(500), RunState::Failed), ("b", Exit::HandBack, RunState::Cancelled)] {
+    for (key, exit, state) in
+        [("a", retry(500), RunState::Failed), ("b", Exit::HandBack { wait_ms: 0 }, RunState::Cancelled)]
+    {
         let id = f.register(registration(key, "1", cron(START))).await;
         let run = f.claim(1).await.runs.remove(0);
         f.register(registration(key, "2", cron(START + 900))).await;

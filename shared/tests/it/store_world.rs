@@ -406,7 +406,7 @@ fn exit(run: &ClaimedRun, way: Way, now: UnixMs) -> Exit {
     }
     match way {
         Way::Success => finish(RunState::Succeeded, Outcome::new(OutcomeCode::Ok, "")),
-        Way::HandBack => Exit::HandBack,
+        Way::HandBack => Exit::HandBack { wait_ms: 0 },
         Way::Failure => {
             let failed = FailedAttempt { code: OutcomeCode::HttpStatus, retry_after_ms: None };
             let outcome = Outcome::new(OutcomeCode::HttpStatus, "500");

@@ -23,8 +23,7 @@ use reveille_shared::model::run::{ClaimedRun, Outcome, OutcomeCode};
 use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::runtime::Context;
-use reveille_shared::runtime::clock::{Clock, DbClock};
-use tokio_util::sync::CancellationToken;
+use reveille_shared::runtime::clock::DbClock;
 
 #[cfg(feature = "kafka")]
 use self::kafka::Kafka;
@@ -33,8 +32,8 @@ use self::rest::Rest;
 use self::target::TargetPolicy;
 use crate::destination::Destination;
 
-/// How often connections that nobody uses are looked for.
-const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// From the name to a connection that can be used; a call without one by then has the outcome `connect`.
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Calls one kind of target.
 #[async_trait]
@@ -116,18 +115,11 @@ impl Dispatchers {
         })
     }
 
-    /// Closes what nobody used for a while, now and then, until `ended`.
-    pub(crate) async fn tidy(&self, clock: &dyn Clock, ended: &CancellationToken) {
-        loop {
-            tokio::select! {
-                () = ended.cancelled() => return,
-                () = clock.sleep(TIDY_EVERY) => {
-                    self.redis.close_idle();
-                    #[cfg(feature = "kafka")]
-                    self.kafka.close_idle();
-                }
-            }
-        }
+    /// Closes connections that nobody used for a while.
+    pub(crate) fn close_idle(&self) {
+        self.redis.close_idle();
+        #[cfg(feature = "kafka")]
+        self.kafka.close_idle();
     }
 
     /// Calls the target of the task, whatever its kind.

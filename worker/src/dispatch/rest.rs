@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -21,9 +20,7 @@ use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::task::{Connection, MessageFormat};
 
 use super::target::{AddressRefused, Resolver, TargetPolicy, judge_literal};
-use super::{Answer, Call, Dispatch, cloudevents};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use super::{Answer, CONNECT_LIMIT, Call, Dispatch, cloudevents};
 
 /// Bytes of a response that are read so that its connection can be used again; beyond them it is closed.
 const RESPONSE_LIMIT: usize = 64 * 1024;
@@ -66,7 +63,7 @@ impl Rest {
         let targets = Arc::new(targets);
         let client = Client::builder()
             .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(CONNECT_LIMIT)
             .tcp_nodelay(true)
             .redirect(redirect::Policy::none())
             .referer(false)

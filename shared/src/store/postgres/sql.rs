@@ -357,7 +357,9 @@ settled AS (
          attempt = r.attempt - CASE WHEN d.exit = 2 THEN 1 ELSE 0 END,
          finished_at = CASE WHEN d.to_state = 0 THEN NULL ELSE d.now END,
          prune_at = CASE WHEN d.to_state = 0 THEN NULL ELSE d.prune_at END,
-         outcome = d.to_outcome, http_status = d.http_status, detail = d.detail,
+         outcome = CASE WHEN d.exit = 2 AND d.to_state = 0 THEN r.outcome ELSE d.to_outcome END,
+         http_status = CASE WHEN d.exit = 2 AND d.to_state = 0 THEN r.http_status ELSE d.http_status END,
+         detail = CASE WHEN d.exit = 2 AND d.to_state = 0 THEN r.detail ELSE d.detail END,
          coalesced = r.coalesced + d.coalesced, skipped = r.skipped + d.skipped,
          woken_at = d.woken_at, dispatched_at = d.started_at, first_byte_at = d.first_byte_at,
          late_cause = coalesce(d.late_cause, r.late_cause)

@@ -99,7 +99,7 @@ impl SqliteStore {
             .bind(settlement.run_id)
             .bind(leaving.state as i16)
             .bind(retry_at)
-            .bind(i64::from(matches!(settlement.exit, Exit::HandBack)))
+            .bind(i64::from(matches!(settlement.exit, Exit::HandBack { .. })))
             .bind(ended.then_some(now))
             .bind(ended.then_some(prune_at))
             .bind(leaving.outcome)
@@ -310,11 +310,11 @@ impl Leaving {
                 leaving.http_status = outcome.http_status.map(i64::from);
                 leaving.detail = Some(storable(&outcome.detail));
             }
-            Exit::HandBack if !live => {
+            Exit::HandBack { .. } if !live => {
                 leaving.state = RunState::Cancelled;
                 leaving.outcome = Some(replaced);
             }
-            Exit::HandBack => {}
+            Exit::HandBack { wait_ms } => leaving.wait_ms = *wait_ms,
         }
         leaving
     }

@@ -20,11 +20,9 @@ use self::command::{Message, judge};
 use self::connect::Dialler;
 use super::pool::Pool;
 use super::target::TargetPolicy;
-use super::{Answer, Call, Dispatch};
+use super::{Answer, CONNECT_LIMIT, Call, Dispatch};
 use crate::destination::Endpoint;
 
-/// From the name to the answer to AUTH.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Nodes of a cluster asked for one message, at most: the first knows the right one, unless the slot is moving.
 const REDIRECTS: usize = 5;
 
