@@ -6,6 +6,7 @@
     reason = "tests: real clocks, plain spawns, and a panic is how a test fails"
 )]
 
+mod breaker;
 mod delivery;
 mod faults;
 mod fixture;

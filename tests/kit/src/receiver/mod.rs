@@ -89,11 +89,16 @@ struct InFlight {
 impl Receiver {
     /// Listens on a free loopback port. Unscripted paths answer 200.
     pub async fn start() -> Self {
+        Self::start_on(0).await
+    }
+
+    /// Listens on this loopback port.
+    pub async fn start_on(port: u16) -> Self {
         let shared = Arc::new(Shared::default());
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = oneshot::channel();
         let for_thread = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || serve(for_thread, bound, stopped));
+        let thread = std::thread::spawn(move || serve(port, for_thread, bound, stopped));
         let address = address.await.expect("the receiver listens");
         Self { address, shared, stop: Some(stop), thread: Some(thread) }
     }
@@ -207,10 +212,10 @@ impl Shared {
     }
 }
 
-fn serve(shared: Arc<Shared>, bound: oneshot::Sender<SocketAddr>, stopped: oneshot::Receiver<Infallible>) {
+fn serve(port: u16, shared: Arc<Shared>, bound: oneshot::Sender<SocketAddr>, stopped: oneshot::Receiver<Infallible>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a loopback port");
         bound.send(listener.local_addr().expect("a bound address")).ok();
         tokio::select! {
             () = accept(listener, shared) => {}
