@@ -19,7 +19,7 @@ pub enum LateCause {
     LeaseExpired,
     /// It came into being after its time: a past date, or a predecessor that was settled late.
     RegisteredLate,
-    /// A worker that stopped had it and gave it back.
+    /// A worker that stopped, or left its target alone, had it and gave it back.
     HandedBack,
     /// The worker that claimed it had not started.
     NoWorker,
@@ -76,7 +76,7 @@ impl LateCause {
             Self::RegisteredLate => {
                 "the run came into being after its time: the date had passed, or the run before it was settled late"
             }
-            Self::HandedBack => "a worker that was stopped had the run and gave it back",
+            Self::HandedBack => "a worker had the run and gave it back: it was stopped, or the target was away",
             Self::NoWorker => "no worker that serves its queue was there: the one that claimed it started later",
             Self::SlotsBusy => "all slots of the worker were busy: more concurrency or more workers would help",
             Self::WokenLate => "the worker was not told in time: a hint was lost, or the monitor or Redis was away",
