@@ -5,7 +5,7 @@
 //!   claimed ─▶ verdict ─▶ trust holds? ─▶ dispatch ─▶ outcome ─▶ settlement
 //!      │          └─ settled at once             ├─ deadline: outcome timeout
 //!      ├─ stopping: handed back                  ├─ trust lost: nothing, the run comes back
-//!      └─ unreadable: postponed                  └─ drain over: handed back
+//!      └─ unreadable, sealed: postponed          └─ drain over: handed back
 //! ```
 //!
 //! Never writes to the store itself and never settles a run whose lease it gave up. If the process dies
@@ -18,6 +18,9 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::lateness::{LateCause, Wakeup, late_cause};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
+use reveille_shared::model::schedule::Definition;
+use reveille_shared::model::secret;
+use reveille_shared::model::task::BodyMode;
 use reveille_shared::runtime::Context;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Settings;
 use crate::destination::Destination;
 use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
-use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
+use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch, postponed};
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
 
@@ -55,12 +58,41 @@ impl Attempts {
             return self.settle(&run, Exit::HandBack, None).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
-            Ok(plan) => self.dispatch(&run, &plan, claim_sent, &wakeup).await,
+            Ok(plan) => self.open_and_dispatch(&run, *plan, claim_sent, &wakeup).await,
             Err(exit) => self.settle_at_once(&run, *exit).await,
         }
     }
 
-    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration, wakeup: &Wakeup) {
+    async fn open_and_dispatch(&self, run: &ClaimedRun, mut plan: Plan, claim_sent: Duration, wakeup: &Wakeup) {
+        let shown = self.shown(&plan.definition);
+        match self.settings.sealer.unseal(&mut plan.definition) {
+            Ok(()) => self.dispatch(run, &plan, &shown, claim_sent, wakeup).await,
+            Err(unopened) => {
+                self.metrics.secrets_unopened.inc();
+                tracing::error!(
+                    run.id = %run.id,
+                    schedule.id = %run.schedule_id,
+                    error = %unopened,
+                    "a secret stays sealed, the run is postponed; give this worker the key with --secret-key"
+                );
+                self.settle_at_once(run, postponed(&unopened)).await;
+            }
+        }
+    }
+
+    /// The document as it is shown to a target that wants it, without its secrets; empty when it is not wanted.
+    fn shown(&self, stored: &Definition) -> String {
+        match stored.task.connection.body.unwrap_or(self.settings.default_body) {
+            BodyMode::Data => String::new(),
+            BodyMode::Schedule => {
+                let mut masked = stored.clone();
+                secret::mask(&mut masked);
+                serde_json::to_string(&masked).unwrap_or_default()
+            }
+        }
+    }
+
+    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, shown: &str, claim_sent: Duration, wakeup: &Wakeup) {
         let clock = self.context.clock.clock();
         let wanted_until = clock.monotonic() + deadline_of(&plan.definition.task);
         let lease = self.leases.hold(run, claim_sent, wanted_until);
@@ -77,7 +109,7 @@ impl Attempts {
             self.metrics.count_late(cause.as_str());
         }
         let first_byte = FirstByte::new(self.context.clock.clone());
-        let ended = self.call_target(run, plan, &lease.trust, &first_byte).await;
+        let ended = self.call_target(run, plan, shown, &lease.trust, &first_byte).await;
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
         let span = Span { started_at, ended_at: started_at + i64::try_from(took.as_millis()).unwrap_or(i64::MAX) };
@@ -105,7 +137,14 @@ impl Attempts {
         }
     }
 
-    async fn call_target(&self, run: &ClaimedRun, plan: &Plan, trust: &Trust, first_byte: &FirstByte) -> Ended {
+    async fn call_target(
+        &self,
+        run: &ClaimedRun,
+        plan: &Plan,
+        shown: &str,
+        trust: &Trust,
+        first_byte: &FirstByte,
+    ) -> Ended {
         let destination = match Destination::of(&plan.definition.task, &self.settings.connections) {
             Ok(destination) => destination,
             Err(outcome) => return Ended::Answered(outcome.into()),
@@ -114,7 +153,7 @@ impl Attempts {
             run,
             destination: &destination,
             definition: &plan.definition,
-            payload: run.schedule.as_ref().map_or("", |schedule| schedule.payload.as_str()),
+            payload: shown,
             default_body: self.settings.default_body,
             now: self.context.clock.now_ms(),
             first_byte,

@@ -10,6 +10,7 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::policy::{self, AfterFailure, FailedAttempt, Plan, Verdict};
 use reveille_shared::model::run::{ClaimedRun, Exit, Outcome, OutcomeCode, RunState};
 use reveille_shared::model::task::{DEFAULT_TIMEOUT_S, Delivery, MAX_TIMEOUT_S, Task};
+use reveille_shared::runtime::seal::Unopened;
 
 use crate::dispatch::Answer;
 
@@ -21,7 +22,7 @@ pub(crate) struct Span {
     pub(crate) ended_at: UnixMs,
 }
 
-/// Reads the plan of a claimed run.
+/// Reads the plan of a claimed run, its secrets still sealed.
 ///
 /// # Errors
 /// The exit of a run that is not to be dispatched.
@@ -36,6 +37,13 @@ pub(crate) fn plan_dispatch(run: &ClaimedRun, now: UnixMs) -> Result<Box<Plan>, 
             Err(Box::new(finish(plan.as_ref(), run, state, outcome, Span { started_at: now, ended_at: now })))
         }
     }
+}
+
+/// The exit of a run whose secrets this worker cannot open. Like a definition that it cannot read: another worker may
+/// have the key, and to end the run would end its schedule.
+pub(crate) fn postponed(unopened: &Unopened) -> Exit {
+    let outcome = Outcome::new(OutcomeCode::Refused, unopened.to_string());
+    Exit::Retry { wait_ms: policy::POSTPONED_MS, outcome }
 }
 
 /// How long one attempt may take, the response included. Documents are validated, but a stored one that

@@ -29,6 +29,7 @@ use reveille_shared::model::schedule::DEFAULT_QUEUE;
 use reveille_shared::model::task::BodyMode;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::DbClock;
+use reveille_shared::runtime::seal::Sealer;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +64,8 @@ pub struct Settings {
     pub targets: TargetPolicy,
     /// Connections that documents may name.
     pub connections: Connections,
+    /// Opens the secrets of documents.
+    pub sealer: Sealer,
     /// Without a heartbeat for this long it checks the database by itself.
     pub degraded_after: Duration,
     /// How often it does so then, ± 20 %.
@@ -80,6 +83,7 @@ impl Default for Settings {
             default_body: BodyMode::Data,
             targets: TargetPolicy::default(),
             connections: Connections::new(),
+            sealer: Sealer::default(),
             degraded_after: Duration::from_secs(10),
             degraded_check: Duration::from_secs(30),
         }

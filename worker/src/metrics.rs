@@ -27,6 +27,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) wakes: Family<ReasonLabel, Counter>,
     pub(crate) slots: Gauge,
     pub(crate) slots_busy: Gauge,
+    /// Runs postponed because a secret stayed sealed.
+    pub(crate) secrets_unopened: Counter,
     /// 1 in degraded mode.
     pub(crate) degraded: Gauge,
 }
@@ -62,6 +64,7 @@ impl WorkerMetrics {
             wakes: Family::default(),
             slots: Gauge::default(),
             slots_busy: Gauge::default(),
+            secrets_unopened: Counter::default(),
             degraded: Gauge::default(),
         };
         metrics.register(|registry| this.add_to(registry));
@@ -81,6 +84,11 @@ impl WorkerMetrics {
         registry.register("worker_wakes", "Wake-ups that led to a claim, by reason", self.wakes.clone());
         registry.register("worker_slots", "Runs dispatched at the same time, at most", self.slots.clone());
         registry.register("worker_slots_busy", "Runs being dispatched", self.slots_busy.clone());
+        registry.register(
+            "worker_secrets_unopened",
+            "Runs postponed because a secret is sealed under a key that this worker lacks",
+            self.secrets_unopened.clone(),
+        );
         registry.register(
             "worker_degraded",
             "1 while no heartbeat is heard and the database is checked instead",

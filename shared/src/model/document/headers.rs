@@ -1,17 +1,13 @@
-//! The headers of a document: which a caller may set, what they may hold, and which are secret.
+//! The headers of a document: which a caller may set, and what they may hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
 use super::scalar::{Refusal, Scalar, storable};
 
-/// What a returned document shows instead of the value of a secret header. Sent back, it means the stored value.
-pub const SECRET_MASK: &str = "***";
-
 const MAX_HEADERS: usize = 32;
 const MAX_NAME_BYTES: usize = 256;
 const MAX_VALUE_BYTES: usize = 4096;
-const SECRET: [&str; 4] = ["authorization", "cookie", "x-api-key", "proxy-authorization"];
 /// Headers of the connection, which belong to the HTTP client, and those a run is signed and named with.
 const FORBIDDEN: [&str; 13] = [
     "host",
@@ -29,11 +25,6 @@ const FORBIDDEN: [&str; 13] = [
     "webhook-signature",
 ];
 const FORBIDDEN_PREFIX: &str = "x-reveille-";
-
-/// Whether the value of a header is sealed at rest and masked in answers. The case of the name does not matter.
-pub fn is_secret_header(name: &str) -> bool {
-    SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name))
-}
 
 /// The headers that were accepted, by name as registered.
 pub(super) fn read(mut headers: Fields<'_>) -> BTreeMap<String, String> {

@@ -7,7 +7,7 @@ mod previews;
 mod refusals;
 
 use reveille_shared::model::document::{
-    Defaults, DocumentError, FieldError, Parsed, fingerprint, is_secret_header, parse, parse_preview,
+    Defaults, DocumentError, FieldError, Parsed, fingerprint, parse, parse_preview,
 };
 use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{Backoff, BodyMode, Delivery, FailedPolicy, TaskKind};
