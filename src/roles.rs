@@ -17,6 +17,7 @@ use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
+use reveille_shared::runtime::seal::Sealer;
 use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::store::{self, Store, StoreError, StoreSettings};
 use reveille_worker::Connections;
@@ -27,6 +28,7 @@ use crate::door::Door;
 use crate::http::{self, Bound};
 use crate::ops::{self, Health};
 use crate::ready;
+use crate::sealing;
 use crate::signals::Signals;
 
 const API_LISTEN: &str = "127.0.0.1:9902";
@@ -66,7 +68,7 @@ impl Role {
 /// What makes a start pointless: an address in use, a database that is not one.
 pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let process = Process::new(role, settings)?;
+    let process = Process::new(role, settings, sealing::sealer(settings, role == Role::Serve)?)?;
     let started = tokio::select! {
         started = process.start() => started,
         signal = signals.next() => {
@@ -105,7 +107,7 @@ pub(crate) async fn open_now(settings: &Settings) -> anyhow::Result<Arc<dyn Stor
 /// When the schema cannot be brought up to date.
 pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let process = Process::new(Role::Serve, settings)?;
+    let process = Process::new(Role::Serve, settings, Sealer::default())?;
     tokio::select! {
         opened = process.open_store(true) => opened?.close().await,
         signal = signals.next() => anyhow::bail!("ended by {signal} before the schema was up to date"),
@@ -122,16 +124,17 @@ struct Process<'a> {
     metrics: Metrics,
     health: Health,
     connections: Connections,
+    sealer: Sealer,
 }
 
 impl<'a> Process<'a> {
-    fn new(role: Role, settings: &'a Settings) -> anyhow::Result<Self> {
+    fn new(role: Role, settings: &'a Settings, sealer: Sealer) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let metrics = Metrics::new();
         let health = Health::new(metrics.clone(), clock.clone(), lifecycle.clone());
         let connections = connections::read(settings.connections.as_deref()).map_err(anyhow::Error::msg)?;
-        Ok(Self { role, settings, lifecycle, clock, metrics, health, connections })
+        Ok(Self { role, settings, lifecycle, clock, metrics, health, connections, sealer })
     }
 
     async fn start(&self) -> anyhow::Result<()> {
@@ -227,6 +230,11 @@ impl<'a> Process<'a> {
         if self.role.runs(Role::Monitor) && settings.recheck > settings.lease {
             tracing::info!(recheck_ms = settings.lease.as_millis(), "the recheck is as frequent as the lease demands");
         }
+        match self.sealer.key_ids().next() {
+            Some(key) => tracing::info!(key, "secrets of documents are sealed under this key"),
+            None if self.role == Role::Monitor => {}
+            None => tracing::warn!("there is no --secret-key: documents with secrets are refused, sealed ones wait"),
+        }
         if self.role.runs(Role::Api) && settings.api_token.is_none() && settings.insecure_listen {
             tracing::warn!("until there is a key the api asks nobody for one");
         }
@@ -314,6 +322,7 @@ impl<'a> Process<'a> {
                 schedules: self.settings.quota_schedules,
                 due_per_minute: self.settings.quota_due_per_minute,
             },
+            sealer: self.sealer.clone(),
             ..Default::default()
         }
     }
@@ -342,6 +351,7 @@ impl<'a> Process<'a> {
                 allow: settings.targets_allow.clone(),
             },
             connections: self.connections.clone(),
+            sealer: self.sealer.clone(),
             degraded_after: settings.degraded_after,
             degraded_check: settings.degraded_check,
         }

@@ -102,7 +102,13 @@ impl Service {
         Ok(sealer)
     }
 
-    async fn write(&self, id: ScheduleId, parsed: Parsed, sealer: &Sealer, write: Write) -> Result<Registered, Problem> {
+    async fn write(
+        &self,
+        id: ScheduleId,
+        parsed: Parsed,
+        sealer: &Sealer,
+        write: Write,
+    ) -> Result<Registered, Problem> {
         let Parsed { definition, timing, warnings } = parsed;
         let mut sealed = definition.clone();
         sealer.seal(&mut sealed).map_err(secret::no_key)?;

@@ -21,6 +21,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use reveille_shared::model::access::Scope;
 use reveille_shared::runtime::fault::Faults;
+use reveille_shared::runtime::seal::SealingKey;
 use uuid::Uuid;
 
 pub(crate) use self::print::print;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: KeyAction,
     },
+    /// Seal all stored secrets anew under the first secret key; only then may the other keys go
+    Reseal,
     /// Print the settings in force as a TOML file, secrets masked
     Config {
         /// Print the table of all settings in Markdown instead
@@ -157,6 +160,21 @@ pub(crate) struct Settings {
     /// Runs of one application that may be due in the same minute; 0: any number
     #[arg(long, env = "REVEILLE_QUOTA_DUE_PER_MINUTE", value_name = "COUNT", default_value_t = 0, global = true)]
     pub(crate) quota_due_per_minute: u32,
+
+    /// Keys that seal the secrets of documents in the database, separated by commas: 32 random bytes in base64 each; the first seals, all open; without it, `serve` makes one in the data directory
+    #[arg(
+        long,
+        env = "REVEILLE_SECRET_KEY",
+        value_name = "KEYS",
+        value_delimiter = ',',
+        global = true,
+        hide_env_values = true
+    )]
+    pub(crate) secret_key: Vec<String>,
+
+    /// Names of headers whose values are secret, beside Authorization, Proxy-Authorization, Cookie and X-Api-Key, separated by commas
+    #[arg(long, env = "REVEILLE_SECRET_HEADERS", value_name = "NAMES", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new(), global = true)]
+    pub(crate) secret_headers: Vec<String>,
 
     /// Zone of schedules that name none
     #[arg(long, env = "REVEILLE_DEFAULT_TIMEZONE", value_name = "ZONE", default_value = "UTC", value_parser = timezone, global = true)]
@@ -333,6 +351,10 @@ impl Settings {
         }
         if !role.is_empty() && self.redis_url.is_none() {
             return Err(format!("`reveille {role}` hears of other processes through Redis: name it with --redis-url"));
+        }
+        for (index, key) in self.secret_key.iter().enumerate() {
+            // Not a parser of the value: its refusal would quote the key.
+            key.parse::<SealingKey>().map_err(|error| format!("--secret-key, key {}: {error}", index + 1))?;
         }
         if self.lease < Duration::from_secs(3) {
             return Err("--lease must be at least 3s: a worker stops trusting it 2s before it ends".to_owned());

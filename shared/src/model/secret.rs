@@ -97,7 +97,8 @@ pub fn is_sealed(value: &str) -> bool {
 /// and port of a URL, the nodes of Redis, the brokers of Kafka, or the same named connection.
 pub fn is_same_server(one: &Definition, other: &Definition) -> bool {
     let (kind, connection) = (one.task.kind, &one.task.connection);
-    kind == other.task.kind && server(kind, connection).is_some_and(|it| Some(it) == server(kind, &other.task.connection))
+    kind == other.task.kind
+        && server(kind, connection).is_some_and(|it| Some(it) == server(kind, &other.task.connection))
 }
 
 /// What is equal for equal servers; `None` for what cannot be read, which is equal to nothing.

@@ -16,8 +16,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use aes_gcm::aead::{Aead, Generate, KeyInit, Nonce, Payload};
 use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::{Aead, Generate, KeyInit, Nonce, Payload};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
@@ -212,7 +212,9 @@ impl FromStr for SealingKey {
         let engines = [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD];
         let bytes = engines.into_iter().find_map(|engine| engine.decode(text).ok());
         let key = bytes.filter(|bytes| bytes.len() == KEY_BYTES).and_then(|bytes| Self::of(&bytes));
-        key.ok_or_else(|| format!("a key is {KEY_BYTES} random bytes in base64, as `openssl rand -base64 {KEY_BYTES}` makes them"))
+        key.ok_or_else(|| {
+            format!("a key is {KEY_BYTES} random bytes in base64, as `openssl rand -base64 {KEY_BYTES}` makes them")
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
-use super::{ApiKey, AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError};
+use super::{ApiKey, AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError, StoredPayload};
 use crate::model::access::Scope;
 use crate::model::lateness::LateCause;
 use crate::model::run::{ClaimedRun, ClaimedSchedule, Exit, OutcomeCode, RunState, Settlement, Successor};
@@ -77,6 +77,15 @@ pub(super) fn schedule_row(row: &impl AnyRow) -> Result<ScheduleRow, StoreError>
         created_at: row.int("created_at")?,
         updated_at: row.int("updated_at")?,
         current,
+    })
+}
+
+pub(super) fn stored_payload(row: &impl AnyRow) -> Result<StoredPayload, StoreError> {
+    Ok(StoredPayload {
+        id: row.id("id")?,
+        revision: row.int("revision")?,
+        payload: row.text("payload")?,
+        fingerprint: row.text("fingerprint")?,
     })
 }
 

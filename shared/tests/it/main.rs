@@ -19,6 +19,7 @@ mod document;
 mod lateness;
 mod policy;
 mod redis_server;
+mod seal;
 mod store_conformance;
 mod store_explore;
 mod store_history;

@@ -419,6 +419,17 @@ renewed AS (
 SELECT n.ord IS NOT NULL FROM input i LEFT JOIN renewed n ON n.ord = i.ord ORDER BY i.ord"
 );
 
+/// Stored definitions in id order, after `$1`.
+pub const SCHEDULE_PAYLOADS: &str = "\
+SELECT id, revision, payload, fingerprint FROM schedules
+ WHERE id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY id LIMIT $2";
+
+/// The same definitions, sealed anew, unless the schedule moved on.
+pub const SCHEDULE_RESEAL: &str = "\
+UPDATE schedules s SET payload = i.payload, fingerprint = i.fingerprint
+  FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS i (id, revision, payload, fingerprint)
+ WHERE s.id = i.id AND s.revision = i.revision";
+
 /// What the monitor needs to know, without the FROM that ends it.
 macro_rules! wake_select {
     () => {
