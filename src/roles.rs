@@ -334,6 +334,22 @@ impl<'a> Process<'a> {
         reveille_monitor::Settings { recheck, beat: settings.beat, ttl: settings.monitor_ttl }
     }
 
+    /// Which addresses tasks may call. A process that others can reach must not be talked into calling what listens on
+    /// its own loopback, where much trusts whoever calls; one that listens there itself is among its own kind.
+    fn targets(&self) -> reveille_worker::TargetPolicy {
+        let mut deny = self.settings.targets_deny.clone();
+        if !self.listens_on_loopback() {
+            deny.extend(reveille_worker::LOOPBACK);
+        }
+        reveille_worker::TargetPolicy { deny, allow: self.settings.targets_allow.clone() }
+    }
+
+    fn listens_on_loopback(&self) -> bool {
+        // Where an address is not set, the default is a loopback one.
+        let api = self.settings.listen.filter(|_| self.role.runs(Role::Api));
+        [api, self.settings.ops_listen].into_iter().flatten().all(|address| address.ip().is_loopback())
+    }
+
     fn worker_settings(&self) -> reveille_worker::Settings {
         let settings = self.settings;
         reveille_worker::Settings {
@@ -346,10 +362,7 @@ impl<'a> Process<'a> {
                 DefaultBody::Data => BodyMode::Data,
                 DefaultBody::Schedule => BodyMode::Schedule,
             },
-            targets: reveille_worker::TargetPolicy {
-                deny: settings.targets_deny.clone(),
-                allow: settings.targets_allow.clone(),
-            },
+            targets: self.targets(),
             connections: self.connections.clone(),
             sealer: self.sealer.clone(),
             degraded_after: settings.degraded_after,

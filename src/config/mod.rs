@@ -204,11 +204,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_DRAIN", value_name = "DURATION", default_value = "25s", value_parser = duration, global = true)]
     pub(crate) drain: Duration,
 
-    /// Address ranges that tasks may not call, separated by commas: `10.0.0.0/8,fd00::/8`
+    /// Address ranges that tasks may not call, separated by commas: `10.0.0.0/8,fd00::/8`; beside them link-local addresses, always, and loopback unless the process itself listens there
     #[arg(long, env = "REVEILLE_TARGETS_DENY", value_name = "RANGES", value_delimiter = ',', global = true)]
     pub(crate) targets_deny: Vec<reveille_worker::Cidr>,
 
-    /// Exceptions from the denied ranges, separated by commas
+    /// Exceptions from the denied ranges, separated by commas; `127.0.0.0/8,::1` permits loopback
     #[arg(long, env = "REVEILLE_TARGETS_ALLOW", value_name = "RANGES", value_delimiter = ',', global = true)]
     pub(crate) targets_allow: Vec<reveille_worker::Cidr>,
 

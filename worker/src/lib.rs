@@ -37,7 +37,7 @@ use self::attempt::Attempts;
 use self::claim::Claimer;
 pub use self::destination::{Connections, NamedConnection};
 use self::dispatch::Dispatchers;
-pub use self::dispatch::target::{Cidr, TargetPolicy};
+pub use self::dispatch::target::{Cidr, LOOPBACK, TargetPolicy};
 use self::metrics::WorkerMetrics;
 use self::renew::{Leases, renew_leases};
 use self::settle::Settler;
