@@ -221,6 +221,7 @@ fn log_attempt(run: &ClaimedRun, outcome: &Outcome, exit: &Exit, lag: Duration, 
     }
     match exit {
         Exit::Finish { state: RunState::Succeeded, .. } => log_line!(debug, "attempt succeeded"),
+        Exit::Finish { pauses: true, .. } => log_line!(warn, "the target is gone for good, its schedule is paused"),
         Exit::Retry { .. } => log_line!(info, "attempt failed, another follows"),
         _ => log_line!(warn, "attempt failed, none follows"),
     }

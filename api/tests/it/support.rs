@@ -180,7 +180,14 @@ impl Api {
 }
 
 pub(crate) fn finish(state: RunState, code: OutcomeCode, successor: Option<Successor>) -> Exit {
-    Exit::Finish { state, outcome: Outcome::new(code, "as the test says"), successor, coalesced: 0, skipped: 0 }
+    Exit::Finish {
+        state,
+        outcome: Outcome::new(code, "as the test says"),
+        successor,
+        coalesced: 0,
+        skipped: 0,
+        pauses: false,
+    }
 }
 
 /// A valid document; tests change what they are about.

@@ -83,7 +83,7 @@ impl Fixture {
         self.store.run_settle(&[settlement]).await.unwrap()
     }
 
-    async fn armed(&self, schedule: Uuid) -> Option<i64> {
+    pub(crate) async fn armed(&self, schedule: Uuid) -> Option<i64> {
         let runs = self.store.run_list(schedule, None, 1000).await.unwrap();
         runs.into_iter().find(|run| run.armed && run.state == RunState::Pending).map(|run| run.due_at)
     }
@@ -108,14 +108,14 @@ pub(crate) fn cron(at: i64) -> Arming {
     Arming { at: ArmAt::At(at), calendar: true, unchanged: OnUnchanged::Keep }
 }
 
-fn now() -> Arming {
+pub(crate) fn now() -> Arming {
     Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Rearm }
 }
 
 pub(crate) fn finish(state: RunState, successor: Option<Successor>) -> Exit {
     let code = if state == RunState::Succeeded { OutcomeCode::Ok } else { OutcomeCode::HttpStatus };
     let outcome = Outcome { code, http_status: Some(418), detail: "a\0b".to_owned() };
-    Exit::Finish { state, outcome, successor, coalesced: 3, skipped: 4 }
+    Exit::Finish { state, outcome, successor, coalesced: 3, skipped: 4, pauses: false }
 }
 
 pub(crate) fn retry(wait_ms: i64) -> Exit {
@@ -146,7 +146,6 @@ on_both! {
     pauses_resumes_and_triggers,
     deletes_by_id_and_by_filter,
     lists_in_pages,
-    seals_anew_what_did_not_move_on,
     tells_the_monitor,
     prunes_what_is_finished_and_old_and_nothing_else,
     counts_terms_and_statements,
@@ -441,36 +440,6 @@ async fn lists_in_pages(f: Fixture) {
     assert_eq!(order, [(10, 0), (0, 3), (0, 2), (0, 1)]);
     let page = f.store.run_list(ids[0], Some((START, 3)), 1).await.unwrap();
     assert_eq!(page, all[2..3]);
-}
-
-async fn seals_anew_what_did_not_move_on(f: Fixture) {
-    let ids = [
-        f.register(registration("a", "1", cron(START + 10))).await,
-        f.register(registration("b", "1", cron(START + 10))).await,
-        f.register(registration("c", "1", now())).await,
-    ];
-    f.store.schedule_delete(&Selection::Id(ids[2])).await.unwrap();
-    let mut read = f.store.schedule_payloads(None, 2).await.unwrap();
-    assert_eq!(read.iter().map(|stored| stored.id).collect::<Vec<_>>(), ids[..2]);
-    assert_eq!((read[0].revision, read[0].fingerprint.as_str()), (1, "1"));
-    let rest = f.store.schedule_payloads(Some(ids[1]), 2).await.unwrap();
-    assert_eq!(rest.iter().map(|stored| stored.id).collect::<Vec<_>>(), ids[2..], "deleted ones too");
-    assert_eq!(f.store.schedule_payloads(Some(ids[2]), 2).await.unwrap(), []);
-
-    // One is changed between reading and writing.
-    f.register(registration("b", "2", cron(START + 20))).await;
-    let before = f.store.schedule_get(ids[0]).await.unwrap().unwrap();
-    f.now.advance(5);
-    for stored in &mut read {
-        (stored.payload, stored.fingerprint) = ("\"anew\"".to_owned(), "9".to_owned());
-    }
-    assert_eq!(f.store.schedule_reseal(&read).await.unwrap(), 1);
-    let after = f.store.schedule_get(ids[0]).await.unwrap().unwrap();
-    assert_eq!((after.payload.as_str(), after.revision, after.updated_at), ("\"anew\"", 1, before.updated_at));
-    assert_ne!(f.store.schedule_get(ids[1]).await.unwrap().unwrap().payload, "\"anew\"");
-    let same = f.store.schedule_upsert(&[registration("a", "9", cron(START + 10))]).await.unwrap();
-    assert_eq!(same.schedules[0].change, Change::Unchanged, "by the new fingerprint");
-    assert_eq!(f.store.schedule_reseal(&[]).await.unwrap(), 0);
 }
 
 async fn tells_the_monitor(f: Fixture) {

@@ -12,8 +12,8 @@ use reveille_shared::model::timing::Arming;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
     ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
-    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Triggered, Upserted, Usage,
-    WakeReading,
+    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Triggered, Upserted,
+    Usage, WakeReading,
 };
 use tokio::sync::watch;
 

@@ -21,8 +21,7 @@ use uuid::Uuid;
 use super::{
     ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings,
-    StoredPayload,
-    Triggered, Upserted, Usage, WakeReading, millis,
+    StoredPayload, Triggered, Upserted, Usage, WakeReading, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
