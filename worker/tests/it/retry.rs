@@ -74,7 +74,7 @@ async fn a_retry_gives_way_to_the_next_occurrence() {
 async fn a_target_that_is_gone_pauses_its_schedule_until_somebody_resumes_it() {
     let fixture = Fixture::new().await;
     let _worker = fixture.worker(settings());
-    fixture.receiver.script("/gone", [Answer::status(410)]);
+    fixture.receiver.script("/gone", [Answer::status(410), Answer::ok()]);
     let document = fixture.document("delay-recur", "1", "/gone", json!({"failed_policy": "retry"}));
     let id = fixture.register(&[document]).await[0];
     let (run, _) = fixture.run_in(id, RunState::Failed).await;
@@ -87,5 +87,5 @@ async fn a_target_that_is_gone_pauses_its_schedule_until_somebody_resumes_it() {
     let due_at = fixture.store.schedule_resume(id, &again).await.unwrap().unwrap();
     fixture.recheck().await;
     fixture.bus.lower(due_at).await.unwrap();
-    fixture.receiver.wait_for(3, LONG).await; // answered 200 now, and goes on
+    fixture.receiver.wait_for(3, LONG).await; // 200 now: it goes on
 }
