@@ -364,6 +364,7 @@ impl<'a> Process<'a> {
             },
             targets: self.targets(),
             connections: self.connections.clone(),
+            secrets: settings.secrets(),
             sealer: self.sealer.clone(),
             degraded_after: settings.degraded_after,
             degraded_check: settings.degraded_check,

@@ -8,6 +8,7 @@
 //! Never prints a secret: see [`redacted`].
 
 pub(crate) mod connections;
+mod environment;
 mod file;
 mod print;
 mod values;
@@ -22,6 +23,7 @@ use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, 
 use reveille_shared::model::access::Scope;
 use reveille_shared::runtime::fault::Faults;
 use reveille_shared::runtime::seal::SealingKey;
+use reveille_worker::Secrets;
 use uuid::Uuid;
 
 pub(crate) use self::print::print;
@@ -176,6 +178,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_SECRET_HEADERS", value_name = "NAMES", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new(), global = true)]
     pub(crate) secret_headers: Vec<String>,
 
+    /// Directory of the secrets that documents and connections refer to by `secret://name`: `NAME` for all, `APPLICATION/NAME` for one application alone, `.connections/NAME` for connections alone; a variable `REVEILLE_REF_NAME` serves all, too
+    #[arg(long, env = "REVEILLE_SECRETS_DIR", value_name = "PATH", global = true)]
+    pub(crate) secrets_dir: Option<PathBuf>,
+
     /// Zone of schedules that name none
     #[arg(long, env = "REVEILLE_DEFAULT_TIMEZONE", value_name = "ZONE", default_value = "UTC", value_parser = timezone, global = true)]
     pub(crate) default_timezone: String,
@@ -318,6 +324,11 @@ impl Config {
 }
 
 impl Settings {
+    /// Where the secrets are that documents and connections refer to.
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets { dir: self.secrets_dir.clone(), variables: environment::variables("REVEILLE_REF_") }
+    }
+
     /// The database, whether it was named or not.
     pub(crate) fn database(&self) -> String {
         let embedded = || format!("sqlite:{}", self.data_dir.join("reveille.db").display());

@@ -145,28 +145,38 @@ impl Attempts {
         trust: &Trust,
         first_byte: &FirstByte,
     ) -> Ended {
-        let destination = match Destination::of(&plan.definition.task, &self.settings.connections) {
-            Ok(destination) => destination,
-            Err(outcome) => return Ended::Answered(outcome.into()),
-        };
-        let call = Call {
-            run,
-            destination: &destination,
-            definition: &plan.definition,
-            payload: shown,
-            default_body: self.settings.default_body,
-            now: self.context.clock.now_ms(),
-            first_byte,
-        };
         let clock = self.context.clock.clock();
         let deadline = deadline_of(&plan.definition.task);
         tokio::select! {
             biased;
-            answer = self.dispatchers.dispatch(&call) => Ended::Answered(answer),
+            answer = self.answer(run, plan, shown, first_byte) => Ended::Answered(answer),
             () = trust.lost(clock.as_ref()) => Ended::LeaseLost,
             () = clock.sleep(deadline) => Ended::Answered(timed_out(deadline)),
             () = self.drain_over.cancelled() => Ended::DrainOver,
         }
+    }
+
+    async fn answer(&self, run: &ClaimedRun, plan: &Plan, shown: &str, first_byte: &FirstByte) -> Answer {
+        let Settings { connections, secrets, default_body, .. } = &self.settings;
+        let definition = &plan.definition;
+        let destination = match Destination::of(&definition.task, connections) {
+            Ok(destination) => destination.resolved(definition, secrets).await,
+            Err(outcome) => Err(outcome),
+        };
+        let destination = match destination {
+            Ok(destination) => destination,
+            Err(outcome) => return outcome.into(),
+        };
+        let call = Call {
+            run,
+            destination: &destination,
+            definition,
+            payload: shown,
+            default_body: *default_body,
+            now: self.context.clock.now_ms(),
+            first_byte,
+        };
+        self.dispatchers.dispatch(&call).await
     }
 
     /// Nothing is settled: whoever has the run by now, or claims it next, decides.

@@ -9,8 +9,11 @@ use std::path::PathBuf;
 
 use reveille_shared::model::redis_url::RedisUrl;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
+use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{Task, TaskKind};
 use serde::Deserialize;
+
+use crate::secrets::{Referrer, Secrets};
 
 /// Connections of the server's configuration, by the names that documents use.
 pub type Connections = BTreeMap<String, NamedConnection>;
@@ -134,5 +137,26 @@ impl Destination {
             ca_file: named.ca_file.clone(),
         };
         Ok(Self { endpoint, headers: headers.collect() })
+    }
+
+    /// The same with what it refers to. A connection refers to secrets of connections, a document to those of its
+    /// application.
+    ///
+    /// # Errors
+    /// The outcome of a call that cannot be made for a secret that is not known, by its name.
+    pub(crate) async fn resolved(mut self, definition: &Definition, secrets: &Secrets) -> Result<Self, Outcome> {
+        let own = &definition.task.connection.headers;
+        for (name, value) in &mut self.headers {
+            let referrer = match own.contains_key(name) {
+                true => Referrer::Application(&definition.client.application),
+                false => Referrer::Connection,
+            };
+            *value = secrets.filled_in(referrer, value).await?;
+        }
+        // Documents have neither.
+        for value in [&mut self.endpoint.username, &mut self.endpoint.password].into_iter().flatten() {
+            *value = secrets.filled_in(Referrer::Connection, value).await?;
+        }
+        Ok(self)
     }
 }

@@ -18,6 +18,7 @@ mod dispatch;
 mod exit;
 mod metrics;
 mod renew;
+mod secrets;
 mod settle;
 mod wait;
 
@@ -40,6 +41,7 @@ use self::dispatch::Dispatchers;
 pub use self::dispatch::target::{Cidr, LOOPBACK, TargetPolicy};
 use self::metrics::WorkerMetrics;
 use self::renew::{Leases, renew_leases};
+pub use self::secrets::Secrets;
 use self::settle::Settler;
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
@@ -66,6 +68,8 @@ pub struct Settings {
     pub connections: Connections,
     /// Opens the secrets of documents.
     pub sealer: Sealer,
+    /// What documents and connections refer to.
+    pub secrets: Secrets,
     /// Without a heartbeat for this long it checks the database by itself.
     pub degraded_after: Duration,
     /// How often it does so then, ± 20 %.
@@ -84,6 +88,7 @@ impl Default for Settings {
             targets: TargetPolicy::default(),
             connections: Connections::new(),
             sealer: Sealer::default(),
+            secrets: Secrets::default(),
             degraded_after: Duration::from_secs(10),
             degraded_check: Duration::from_secs(30),
         }

@@ -147,8 +147,13 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// The name of what requests are signed with, among the secrets of an application: no reference leads to it.
+pub const WEBHOOK_SIGNING: &str = "webhook-signing";
+
 /// Whether this can be the name of a secret: it becomes the name of a file, so there is nothing in it to climb with.
 pub fn is_reference_name(name: &str) -> bool {
     let permitted = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    (1..=MAX_REFERENCE_BYTES).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(permitted)
+    let is_name = (1..=MAX_REFERENCE_BYTES).contains(&name.len()) && !name.starts_with('.');
+    // Some file systems make no difference of case.
+    is_name && name.bytes().all(permitted) && !name.eq_ignore_ascii_case(WEBHOOK_SIGNING)
 }

@@ -187,6 +187,7 @@ fn references_are_the_whole_value_or_follow_a_word() {
         "a b secret://c",
         "xsecret://a",
         "secret://a secret://b",
+        "secret://Webhook-Signing",
         &long,
     ] {
         assert_eq!(read(none), None, "{none}");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
 use super::scalar::{Refusal, Scalar, storable};
+use crate::model::secret::Reference;
 
 const MAX_HEADERS: usize = 32;
 const MAX_NAME_BYTES: usize = 256;
@@ -81,6 +82,11 @@ fn value(value: Scalar<'_>) -> Result<String, Refusal> {
     // `field-vchar`, space and tab of RFC 9110, section 5.5: a line break would begin a header of its own.
     if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
         return Err(Refusal::format("must not contain line breaks or control characters"));
+    }
+    if Reference::is_meant(&text) && Reference::read(&text).is_none() {
+        let detail = "is no reference: `secret://name` is the whole value or follows one word, and a name is 1 to 128 \
+                      letters, digits, `_`, `.` or `-` without a dot in front";
+        return Err(Refusal::new("invalid_reference", detail));
     }
     Ok(text)
 }
