@@ -326,7 +326,11 @@ impl Config {
 impl Settings {
     /// Where the secrets are that documents and connections refer to.
     pub(crate) fn secrets(&self) -> Secrets {
-        Secrets { dir: self.secrets_dir.clone(), variables: environment::variables("REVEILLE_REF_") }
+        Secrets {
+            dir: self.secrets_dir.clone(),
+            variables: environment::variables("REVEILLE_REF_"),
+            signing: environment::variables("REVEILLE_SIGN_"),
+        }
     }
 
     /// The database, whether it was named or not.

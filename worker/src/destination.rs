@@ -13,6 +13,7 @@ use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{Task, TaskKind};
 use serde::Deserialize;
 
+use crate::dispatch::signing::SigningKeys;
 use crate::secrets::{Referrer, Secrets};
 
 /// Connections of the server's configuration, by the names that documents use.
@@ -90,6 +91,8 @@ impl NamedConnection {
 pub(crate) struct Destination {
     pub(crate) endpoint: Endpoint,
     pub(crate) headers: BTreeMap<String, String>,
+    /// What requests are signed with (rest).
+    pub(crate) signing: SigningKeys,
 }
 
 /// What one connection serves: calls to equal endpoints share theirs.
@@ -119,7 +122,11 @@ impl Destination {
     pub(crate) fn of(task: &Task, connections: &Connections) -> Result<Self, Outcome> {
         let connection = &task.connection;
         let Some(name) = &connection.name else {
-            return Ok(Self { endpoint: Endpoint::at(&connection.host), headers: connection.headers.clone() });
+            return Ok(Self {
+                endpoint: Endpoint::at(&connection.host),
+                headers: connection.headers.clone(),
+                signing: SigningKeys::default(),
+            });
         };
         let named = connections.get(name).filter(|named| named.kind == task.kind).ok_or_else(|| {
             // Not refused for good: the worker's configuration may only be older than the API's.
@@ -136,7 +143,7 @@ impl Destination {
             tls: named.tls,
             ca_file: named.ca_file.clone(),
         };
-        Ok(Self { endpoint, headers: headers.collect() })
+        Ok(Self { endpoint, headers: headers.collect(), signing: SigningKeys::default() })
     }
 
     /// The same with what it refers to. A connection refers to secrets of connections, a document to those of its
@@ -156,6 +163,9 @@ impl Destination {
         // Documents have neither.
         for value in [&mut self.endpoint.username, &mut self.endpoint.password].into_iter().flatten() {
             *value = secrets.filled_in(Referrer::Connection, value).await?;
+        }
+        if definition.task.kind == TaskKind::Rest {
+            self.signing = secrets.signing_keys(&definition.client.application).await?;
         }
         Ok(self)
     }

@@ -5,7 +5,8 @@
 //!   <dir>/<application>/<name>             for that application's documents alone
 //!   <dir>/.connections/<name>              for named connections alone
 //!   <dir>/<name>                           for all of them, else REVEILLE_REF_<NAME>
-//!   <dir>/<application>/webhook-signing    signs that application's requests; no document can refer to it
+//!   <dir>/<application>/webhook-signing    signs that application's requests, else REVEILLE_SIGN_<APPLICATION>;
+//!                                          no document can refer to it
 //! ```
 //! Files are read anew each time: whoever mounts them rotates them in place. A name has no separator and no dot in
 //! front, so no reference leads out of these folders. No value stands in an error or a log line.
@@ -16,9 +17,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use reveille_shared::model::run::{Outcome, OutcomeCode};
-use reveille_shared::model::secret::{Reference, is_reference_name};
+use reveille_shared::model::secret::{Reference, WEBHOOK_SIGNING, is_reference_name};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
+
+use crate::dispatch::signing::SigningKeys;
 
 /// No application is called that: its name would begin with a dot.
 const CONNECTIONS: &str = ".connections";
@@ -31,6 +34,8 @@ pub struct Secrets {
     pub dir: Option<PathBuf>,
     /// Secrets for everybody, by name in upper case and with `_` for what is no letter and no digit.
     pub variables: BTreeMap<String, String>,
+    /// What requests are signed with, by application, spelled in the same way.
+    pub signing: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Secrets {
@@ -69,6 +74,26 @@ impl Secrets {
             Ok(Some(secret)) => Ok(format!("{before}{secret}")),
             Ok(None) => Err(failure("is not known to this worker")),
             Err(error) => Err(failure(&format!("cannot be read by this worker: {error}"))),
+        }
+    }
+
+    /// What an application's requests are signed with; nothing where it has no keys.
+    ///
+    /// # Errors
+    /// An outcome, when there are keys that cannot be used: the target would take an unsigned request for a forged one.
+    pub(crate) async fn signing_keys(&self, application: &str) -> Result<SigningKeys, Outcome> {
+        let failure = |what: &str| Outcome::new(OutcomeCode::Connect, format!("the application's signing keys {what}"));
+        let file = self.dir.as_ref().filter(|_| is_reference_name(application));
+        let found = match file {
+            Some(dir) => read(&dir.join(application).join(WEBHOOK_SIGNING)).await,
+            None => Ok(None),
+        };
+        let found = found.map_err(|error| failure(&format!("cannot be read by this worker: {error}")))?;
+        match found.as_ref().or_else(|| self.signing.get(&variable_name(application))) {
+            Some(text) => {
+                SigningKeys::read(text).ok_or_else(|| failure("are not one or two of the form whsec_<base64>"))
+            }
+            None => Ok(SigningKeys::default()),
         }
     }
 
@@ -136,7 +161,7 @@ mod tests {
         std::fs::write(dir.join("huge"), vec![b'x'; 70_000]).unwrap();
         std::fs::write(dir.join("binary"), [0xff]).unwrap();
         let variables = [("FROM_THE_ENV_1".to_owned(), "variable".to_owned())].into();
-        (folder, Secrets { dir: Some(dir), variables })
+        (folder, Secrets { dir: Some(dir), variables, signing: BTreeMap::new() })
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod message;
 mod pool;
 pub(crate) mod redis;
 pub(crate) mod rest;
+pub(crate) mod signing;
 pub(crate) mod target;
 mod tls;
 

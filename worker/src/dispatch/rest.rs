@@ -32,6 +32,8 @@ const USER_AGENT: &str = concat!("reveille/", env!("CARGO_PKG_VERSION"));
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-reveille-attempt");
 const NOMINAL_TIME: HeaderName = HeaderName::from_static("x-reveille-nominal-time");
 const FENCING_TOKEN: HeaderName = HeaderName::from_static("x-reveille-fencing-token");
@@ -78,9 +80,12 @@ impl Rest {
         }
         add_run_headers(&mut headers, call)?;
         let mut request = self.client.request(method.clone(), url);
-        if method != Method::GET && method != Method::HEAD {
+        let has_body = method != Method::GET && method != Method::HEAD;
+        let body = if has_body { call.body() } else { Cow::Borrowed("") };
+        add_signature(&mut headers, call, body.as_bytes())?;
+        if has_body {
             headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-            request = request.body(call.body().into_owned());
+            request = request.body(body.into_owned());
         }
         let mut response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
         call.first_byte.mark();
@@ -171,6 +176,16 @@ fn add_run_headers(headers: &mut HeaderMap, call: &Call<'_>) -> Result<(), Outco
     headers.insert(ATTEMPT, HeaderValue::from(run.attempt));
     headers.insert(FENCING_TOKEN, HeaderValue::from(run.lease_token));
     headers.insert(NOMINAL_TIME, text_value(&call.scheduled_at())?);
+    Ok(())
+}
+
+/// Where the application has keys to sign with. The signature holds for this very request: a retry has its own.
+fn add_signature(headers: &mut HeaderMap, call: &Call<'_>, body: &[u8]) -> Result<(), Outcome> {
+    let timestamp = call.now.div_euclid(1000);
+    if let Some(signature) = call.destination.signing.sign(&call.run.id.to_string(), timestamp, body) {
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+        headers.insert(WEBHOOK_SIGNATURE, text_value(&signature)?);
+    }
     Ok(())
 }
 
