@@ -10,6 +10,7 @@ mod key;
 mod ops;
 mod ready;
 mod roles;
+mod sealing;
 mod signals;
 mod telemetry;
 
@@ -43,6 +44,7 @@ async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         Command::Monitor => roles::run(Role::Monitor, settings).await,
         Command::Worker => roles::run(Role::Worker, settings).await,
         Command::Migrate => roles::migrate(settings).await,
+        Command::Reseal => sealing::reseal(settings).await,
         Command::Doctor { json } => doctor::run(settings, *json).await,
         Command::Key { action } => key::run(settings, action).await,
         Command::Echo { status } => echo::run(settings, *status).await,

@@ -17,6 +17,7 @@ use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
+use reveille_shared::runtime::seal::Sealer;
 use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::store::{self, Store, StoreError, StoreSettings};
 use reveille_worker::Connections;
@@ -27,6 +28,7 @@ use crate::door::Door;
 use crate::http::{self, Bound};
 use crate::ops::{self, Health};
 use crate::ready;
+use crate::sealing;
 use crate::signals::Signals;
 use crate::telemetry::Traces;
 
@@ -67,7 +69,7 @@ impl Role {
 /// What makes a start pointless: an address in use, a database that is not one.
 pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let mut process = Process::new(role, settings)?;
+    let mut process = Process::new(role, settings, sealing::sealer(settings, role == Role::Serve)?)?;
     let name = settings.worker_name.clone().unwrap_or_else(worker_name);
     process.traces = Traces::start(settings, role.name(), name, &process.metrics)?;
     let started = tokio::select! {
@@ -109,7 +111,7 @@ pub(crate) async fn open_now(settings: &Settings) -> anyhow::Result<Arc<dyn Stor
 /// When the schema cannot be brought up to date.
 pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let process = Process::new(Role::Serve, settings)?;
+    let process = Process::new(Role::Serve, settings, Sealer::default())?;
     tokio::select! {
         opened = process.open_store(true) => opened?.close().await,
         signal = signals.next() => anyhow::bail!("ended by {signal} before the schema was up to date"),
@@ -127,16 +129,17 @@ struct Process<'a> {
     traces: Traces,
     health: Health,
     connections: Connections,
+    sealer: Sealer,
 }
 
 impl<'a> Process<'a> {
-    fn new(role: Role, settings: &'a Settings) -> anyhow::Result<Self> {
+    fn new(role: Role, settings: &'a Settings, sealer: Sealer) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let metrics = Metrics::new();
         let health = Health::new(metrics.clone(), clock.clone(), lifecycle.clone());
         let connections = connections::read(settings.connections.as_deref()).map_err(anyhow::Error::msg)?;
-        Ok(Self { role, settings, lifecycle, clock, metrics, traces: Traces::off(), health, connections })
+        Ok(Self { role, settings, lifecycle, clock, metrics, traces: Traces::off(), health, connections, sealer })
     }
 
     async fn start(&self) -> anyhow::Result<()> {
@@ -232,6 +235,11 @@ impl<'a> Process<'a> {
         if self.role.runs(Role::Monitor) && settings.recheck > settings.lease {
             tracing::info!(recheck_ms = settings.lease.as_millis(), "the recheck is as frequent as the lease demands");
         }
+        match self.sealer.key_ids().next() {
+            Some(key) => tracing::info!(key, "secrets of documents are sealed under this key"),
+            None if self.role == Role::Monitor => {}
+            None => tracing::warn!("there is no --secret-key: documents with secrets are refused, sealed ones wait"),
+        }
         if self.role.runs(Role::Api) && settings.api_token.is_none() && settings.insecure_listen {
             tracing::warn!("until there is a key the api asks nobody for one");
         }
@@ -320,6 +328,7 @@ impl<'a> Process<'a> {
                 schedules: self.settings.quota_schedules,
                 due_per_minute: self.settings.quota_due_per_minute,
             },
+            sealer: self.sealer.clone(),
             ..Default::default()
         }
     }
@@ -329,6 +338,22 @@ impl<'a> Process<'a> {
         // An expired lease that no worker noticed is found by the recheck at the latest.
         let recheck = settings.recheck.min(settings.lease);
         reveille_monitor::Settings { recheck, beat: settings.beat, ttl: settings.monitor_ttl }
+    }
+
+    /// Which addresses tasks may call. A process that others can reach must not be talked into calling what listens on
+    /// its own loopback, where much trusts whoever calls; one that listens there itself is among its own kind.
+    fn targets(&self) -> reveille_worker::TargetPolicy {
+        let mut deny = self.settings.targets_deny.clone();
+        if !self.listens_on_loopback() {
+            deny.extend(reveille_worker::LOOPBACK);
+        }
+        reveille_worker::TargetPolicy { deny, allow: self.settings.targets_allow.clone() }
+    }
+
+    fn listens_on_loopback(&self) -> bool {
+        // Where an address is not set, the default is a loopback one.
+        let api = self.settings.listen.filter(|_| self.role.runs(Role::Api));
+        [api, self.settings.ops_listen].into_iter().flatten().all(|address| address.ip().is_loopback())
     }
 
     fn worker_settings(&self) -> reveille_worker::Settings {
@@ -343,11 +368,10 @@ impl<'a> Process<'a> {
                 DefaultBody::Data => BodyMode::Data,
                 DefaultBody::Schedule => BodyMode::Schedule,
             },
-            targets: reveille_worker::TargetPolicy {
-                deny: settings.targets_deny.clone(),
-                allow: settings.targets_allow.clone(),
-            },
+            targets: self.targets(),
             connections: self.connections.clone(),
+            secrets: settings.secrets(),
+            sealer: self.sealer.clone(),
             degraded_after: settings.degraded_after,
             degraded_check: settings.degraded_check,
         }

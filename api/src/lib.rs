@@ -20,6 +20,7 @@ use std::time::Duration;
 use reveille_shared::model::document::Defaults;
 use reveille_shared::model::task::TaskKind;
 use reveille_shared::runtime::Context;
+use reveille_shared::runtime::seal::Sealer;
 
 pub use self::auth::{Access, Caller};
 pub use self::error::{Problem, problem_response};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub access: Access,
     /// What one application may take.
     pub limits: Limits,
+    /// Seals the secrets of documents before they are stored.
+    pub sealer: Sealer,
     /// Longest time from a request's head to its answer.
     pub request_timeout: Duration,
 }
@@ -51,6 +54,7 @@ impl Default for Settings {
             connections: BTreeMap::new(),
             access: Access::default(),
             limits: Limits::default(),
+            sealer: Sealer::default(),
             request_timeout: Duration::from_secs(30),
         }
     }

@@ -5,11 +5,13 @@ use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::access::Scope;
 use reveille_shared::model::document::{self, Defaults, Parsed};
 use reveille_shared::model::policy::Plan;
-use reveille_shared::model::schedule::ClientKey;
+use reveille_shared::model::schedule::{ClientKey, Definition};
+use reveille_shared::model::secret::is_masked;
 use reveille_shared::model::timing::{ArmAt, Arming, PreviewedInstant, Timing, TimingError, TimingKind};
 use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
+use reveille_shared::runtime::seal::Sealer;
 use reveille_shared::store::{
     AttemptRow, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration, RunRow, ScheduleFilter,
     ScheduleRow, Selection, StoreError, Triggered, Upserted,
@@ -30,6 +32,7 @@ const ARMING_TRIES: usize = 5;
 pub struct Service {
     context: Context,
     defaults: Defaults,
+    sealer: Sealer,
     caller: Caller,
     limits: Limits,
     /// The span of the request it acts for.
@@ -55,6 +58,7 @@ impl Service {
         Self {
             context,
             defaults: settings.defaults(),
+            sealer: settings.sealer.clone(),
             caller: Caller::operator(),
             limits: settings.limits,
             traceparent: None,
@@ -80,11 +84,12 @@ impl Service {
         self.caller.needs(Scope::Write)?;
         let mut parsed = document::parse(body, &self.defaults, strict)?;
         self.caller.owns(&parsed.definition.client.application)?;
-        if secret::is_masked(&parsed.definition) {
+        let mut sealer = self.sealer.clone();
+        if is_masked(&parsed.definition) {
             let stored = self.context.store.schedule_payload_by_client(&parsed.definition.client).await?;
-            secret::restore(&mut parsed.definition, stored.as_deref())?;
+            sealer = self.restore(&mut parsed.definition, stored.as_deref())?;
         }
-        self.write(Uuid::now_v7(), parsed, Write::Upsert).await
+        self.write(Uuid::now_v7(), parsed, &sealer, Write::Upsert).await
     }
 
     /// Replaces the schedule with this id.
@@ -96,18 +101,35 @@ impl Service {
         self.visible(id).await?;
         let mut parsed = document::parse(body, &self.defaults, strict)?;
         self.caller.owns(&parsed.definition.client.application)?;
-        if secret::is_masked(&parsed.definition) {
+        let mut sealer = self.sealer.clone();
+        if is_masked(&parsed.definition) {
             let stored = self.context.store.schedule_get(id).await?.ok_or(StoreError::NotFound)?;
-            secret::restore(&mut parsed.definition, Some(&stored.payload))?;
+            sealer = self.restore(&mut parsed.definition, Some(&stored.payload))?;
         }
-        self.write(id, parsed, Write::Update).await
+        self.write(id, parsed, &sealer, Write::Update).await
     }
 
-    async fn write(&self, id: ScheduleId, parsed: Parsed, write: Write) -> Result<Registered, Problem> {
+    /// Puts stored secrets where their masks are; answers the sealer that knows all of them as such.
+    fn restore(&self, definition: &mut Definition, payload: Option<&str>) -> Result<Sealer, Problem> {
+        let stored: Option<Definition> = payload.and_then(|payload| serde_json::from_str(payload).ok());
+        let sealer = stored.as_ref().map_or_else(|| self.sealer.clone(), |stored| self.sealer.covering(stored));
+        secret::restore(&sealer, definition, stored.as_ref())?;
+        Ok(sealer)
+    }
+
+    async fn write(
+        &self,
+        id: ScheduleId,
+        parsed: Parsed,
+        sealer: &Sealer,
+        write: Write,
+    ) -> Result<Registered, Problem> {
         let Parsed { mut definition, timing, warnings } = parsed;
         // Nobody could follow a link to a trace that is not recorded.
         definition.traceparent = self.traceparent.filter(|traceparent| traceparent.sampled);
-        let payload = serde_json::to_string(&definition).map_err(|error| {
+        let mut sealed = definition.clone();
+        sealer.seal(&mut sealed).map_err(secret::no_key)?;
+        let payload = serde_json::to_string(&sealed).map_err(|error| {
             tracing::error!(error = %error, "a valid document could not be written");
             crate::error::internal()
         })?;
@@ -116,7 +138,7 @@ impl Service {
             id,
             client: definition.client.clone(),
             name: definition.name.clone(),
-            fingerprint: document::fingerprint(&definition),
+            fingerprint: sealer.fingerprint(&definition),
             payload,
             queue: definition.queue.clone(),
             priority: definition.priority,

@@ -8,14 +8,13 @@ use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use reveille_shared::model::schedule::{Definition, ScheduleState};
-use reveille_shared::model::{ScheduleId, UnixMs};
+use reveille_shared::model::{ScheduleId, UnixMs, secret};
 use reveille_shared::store::{AttemptRow, CurrentRun, HistoryRow, RunRow, ScheduleRow};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Problem, internal};
-use crate::secret;
 
 /// The wire's word for where a schedule stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -8,6 +8,7 @@
 //! Never prints a secret: see [`redacted`].
 
 pub(crate) mod connections;
+mod environment;
 mod file;
 mod print;
 mod values;
@@ -21,6 +22,8 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use reveille_shared::model::access::Scope;
 use reveille_shared::runtime::fault::Faults;
+use reveille_shared::runtime::seal::SealingKey;
+use reveille_worker::Secrets;
 use uuid::Uuid;
 
 pub(crate) use self::print::print;
@@ -67,6 +70,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: KeyAction,
     },
+    /// Seal all stored secrets anew under the first secret key; only then may the other keys go
+    Reseal,
     /// Print the settings in force as a TOML file, secrets masked
     Config {
         /// Print the table of all settings in Markdown instead
@@ -158,6 +163,25 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_QUOTA_DUE_PER_MINUTE", value_name = "COUNT", default_value_t = 0, global = true)]
     pub(crate) quota_due_per_minute: u32,
 
+    /// Keys that seal the secrets of documents in the database, separated by commas: 32 random bytes in base64 each; the first seals, all open; without it, `serve` makes one in the data directory
+    #[arg(
+        long,
+        env = "REVEILLE_SECRET_KEY",
+        value_name = "KEYS",
+        value_delimiter = ',',
+        global = true,
+        hide_env_values = true
+    )]
+    pub(crate) secret_key: Vec<String>,
+
+    /// Names of headers whose values are secret, beside Authorization, Proxy-Authorization, Cookie and X-Api-Key, separated by commas
+    #[arg(long, env = "REVEILLE_SECRET_HEADERS", value_name = "NAMES", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new(), global = true)]
+    pub(crate) secret_headers: Vec<String>,
+
+    /// Directory of the secrets that documents and connections refer to by `secret://name`: `NAME` for all, `APPLICATION/NAME` for one application alone, `.connections/NAME` for connections alone; a variable `REVEILLE_REF_NAME` serves all, too
+    #[arg(long, env = "REVEILLE_SECRETS_DIR", value_name = "PATH", global = true)]
+    pub(crate) secrets_dir: Option<PathBuf>,
+
     /// Zone of schedules that name none
     #[arg(long, env = "REVEILLE_DEFAULT_TIMEZONE", value_name = "ZONE", default_value = "UTC", value_parser = timezone, global = true)]
     pub(crate) default_timezone: String,
@@ -186,11 +210,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_DRAIN", value_name = "DURATION", default_value = "25s", value_parser = duration, global = true)]
     pub(crate) drain: Duration,
 
-    /// Address ranges that tasks may not call, separated by commas: `10.0.0.0/8,fd00::/8`
+    /// Address ranges that tasks may not call, separated by commas: `10.0.0.0/8,fd00::/8`; beside them link-local addresses, always, and loopback unless the process itself listens there
     #[arg(long, env = "REVEILLE_TARGETS_DENY", value_name = "RANGES", value_delimiter = ',', global = true)]
     pub(crate) targets_deny: Vec<reveille_worker::Cidr>,
 
-    /// Exceptions from the denied ranges, separated by commas
+    /// Exceptions from the denied ranges, separated by commas; `127.0.0.0/8,::1` permits loopback
     #[arg(long, env = "REVEILLE_TARGETS_ALLOW", value_name = "RANGES", value_delimiter = ',', global = true)]
     pub(crate) targets_allow: Vec<reveille_worker::Cidr>,
 
@@ -312,6 +336,15 @@ impl Config {
 }
 
 impl Settings {
+    /// Where the secrets are that documents and connections refer to.
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets {
+            dir: self.secrets_dir.clone(),
+            variables: environment::variables("REVEILLE_REF_"),
+            signing: environment::variables("REVEILLE_SIGN_"),
+        }
+    }
+
     /// The database, whether it was named or not.
     pub(crate) fn database(&self) -> String {
         let embedded = || format!("sqlite:{}", self.data_dir.join("reveille.db").display());
@@ -356,6 +389,10 @@ impl Settings {
         }
         if self.otlp_headers.as_deref().is_some_and(|text| otlp_headers(text).len() != text.split(',').count()) {
             return Err("--otlp-headers is a list of name=value, separated by commas".to_owned());
+        }
+        for (index, key) in self.secret_key.iter().enumerate() {
+            // Not a parser of the value: its refusal would quote the key.
+            key.parse::<SealingKey>().map_err(|error| format!("--secret-key, key {}: {error}", index + 1))?;
         }
         if self.lease < Duration::from_secs(3) {
             return Err("--lease must be at least 3s: a worker stops trusting it 2s before it ends".to_owned());

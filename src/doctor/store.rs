@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::{Finding, PATIENCE, relative, spoken};
 use crate::config::Settings;
 use crate::roles::store_settings;
+use crate::sealing::{self, Survey};
 
 /// A worse clock makes logs of different machines hard to read. It delays nothing.
 const CLOCK_TOLERANCE_MS: i64 = 1_000;
@@ -25,12 +26,12 @@ pub(super) async fn examine(settings: &Settings, findings: &mut Vec<Finding>) ->
             return None;
         }
     };
-    let reading = examine_open(&store, findings).await;
+    let reading = examine_open(settings, &store, findings).await;
     store.close().await;
     reading
 }
 
-async fn examine_open(store: &Arc<dyn Store>, findings: &mut Vec<Finding>) -> Option<WakeReading> {
+async fn examine_open(settings: &Settings, store: &Arc<dyn Store>, findings: &mut Vec<Finding>) -> Option<WakeReading> {
     match asked(store.ping()).await {
         Ok(now) => {
             findings.push(Finding::good("database", "reachable"));
@@ -53,6 +54,7 @@ async fn examine_open(store: &Arc<dyn Store>, findings: &mut Vec<Finding>) -> Op
     findings.push(due(&reading));
     findings.push(leases(&reading));
     findings.push(dry(store).await);
+    findings.push(secrets(settings, store).await);
     Some(reading)
 }
 
@@ -103,6 +105,40 @@ async fn dry(store: &Arc<dyn Store>) -> Finding {
             Finding::bad("schedules", text, "register them again, which arms them, and report this as a bug")
         }
         Err(reason) => Finding::bad("schedules", format!("cannot be examined: {reason}"), "try again"),
+    }
+}
+
+async fn secrets(settings: &Settings, store: &Arc<dyn Store>) -> Finding {
+    const SUBJECT: &str = "secrets";
+    let sealer = match sealing::sealer(settings, false) {
+        Ok(sealer) => sealer,
+        Err(error) => return Finding::bad(SUBJECT, format!("{error:#}"), "put the right key in its place"),
+    };
+    let survey = match asked(sealing::survey(&sealer, store)).await {
+        Ok(survey) => survey,
+        Err(reason) => return Finding::bad(SUBJECT, format!("cannot be examined: {reason}"), "try again"),
+    };
+    let keys: Vec<&str> = sealer.key_ids().collect();
+    match (keys.as_slice(), survey) {
+        (_, Survey { unopened: 1.., .. }) => Finding::bad(
+            SUBJECT,
+            format!("{} schedules have one that the keys of these settings do not open", survey.unopened),
+            "set --secret-key to what the API and the workers have, or register these schedules again",
+        ),
+        ([], Survey { behind: 1.., .. }) => Finding::bad(
+            SUBJECT,
+            format!("{} schedules have one in the clear, and there is no key", survey.behind),
+            "set --secret-key everywhere, then run `reveille reseal`",
+        ),
+        ([], _) => {
+            Finding::good(SUBJECT, "none is stored; there is no --secret-key, documents with secrets are refused")
+        }
+        ([first, ..], Survey { behind: 1.., .. }) => Finding::bad(
+            SUBJECT,
+            format!("{} schedules have one that is not sealed under the first key, {first}", survey.behind),
+            "run `reveille reseal`, then the other keys may go",
+        ),
+        ([first, ..], _) => Finding::good(SUBJECT, format!("all are sealed under key {first}")),
     }
 }
 

@@ -12,6 +12,7 @@ mod cluster;
 mod config;
 mod embedded;
 mod keys;
+mod loopback;
 mod observability;
 mod readme;
 mod targets;

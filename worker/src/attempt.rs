@@ -5,7 +5,7 @@
 //!   claimed ─▶ verdict ─▶ trust holds? ─▶ dispatch ─▶ outcome ─▶ settlement
 //!      │          └─ settled at once             ├─ deadline: outcome timeout
 //!      ├─ stopping: handed back                  ├─ trust lost: nothing, the run comes back
-//!      ├─ unreadable: postponed                  └─ drain over: handed back
+//!      ├─ unreadable, sealed: postponed          └─ drain over: handed back
 //!      └─ target is away: handed back, later
 //! ```
 //!
@@ -19,7 +19,9 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::lateness::{LateCause, Wakeup, late_cause};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
-use reveille_shared::model::task::TaskKind;
+use reveille_shared::model::schedule::Definition;
+use reveille_shared::model::secret;
+use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
 use tokio::sync::mpsc;
@@ -29,7 +31,7 @@ use crate::Settings;
 use crate::breaker::{Breakers, Contact, Passage, Turn, spread_ms};
 use crate::destination::Destination;
 use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
-use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
+use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch, postponed};
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
 use crate::settle::Queued;
@@ -59,6 +61,15 @@ pub(crate) struct ClaimedBy {
     pub(crate) span: Option<TraceParent>,
 }
 
+/// What goes with a call beside its document.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    /// The document as its target may see it.
+    shown: &'a str,
+    first_byte: &'a FirstByte,
+    traceparent: Option<TraceParent>,
+}
+
 /// How a dispatch ended.
 enum Ended {
     Answered(Answer),
@@ -73,12 +84,41 @@ impl Attempts {
             return self.settle(&run, Exit::HandBack { wait_ms: 0 }, None, None).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
-            Ok(plan) => self.dispatch(&run, &plan, claim).await,
+            Ok(plan) => self.open_and_dispatch(&run, *plan, claim).await,
             Err(exit) => self.settle_at_once(&run, *exit).await,
         }
     }
 
-    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim: ClaimedBy) {
+    async fn open_and_dispatch(&self, run: &ClaimedRun, mut plan: Plan, claim: ClaimedBy) {
+        let shown = self.shown(&plan.definition);
+        match self.settings.sealer.unseal(&mut plan.definition) {
+            Ok(()) => self.dispatch(run, &plan, &shown, claim).await,
+            Err(unopened) => {
+                self.metrics.secrets_unopened.inc();
+                tracing::error!(
+                    run.id = %run.id,
+                    schedule.id = %run.schedule_id,
+                    error = %unopened,
+                    "a secret stays sealed, the run is postponed; give this worker the key with --secret-key"
+                );
+                self.settle_at_once(run, postponed(&unopened)).await;
+            }
+        }
+    }
+
+    /// The document as it is shown to a target that wants it, without its secrets; empty when it is not wanted.
+    fn shown(&self, stored: &Definition) -> String {
+        match stored.task.connection.body.unwrap_or(self.settings.default_body) {
+            BodyMode::Data => String::new(),
+            BodyMode::Schedule => {
+                let mut masked = stored.clone();
+                secret::mask(&mut masked);
+                serde_json::to_string(&masked).unwrap_or_default()
+            }
+        }
+    }
+
+    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, shown: &str, claim: ClaimedBy) {
         let clock = self.context.clock.clock();
         let task = &plan.definition.task;
         let destination = Destination::of(task, &self.settings.connections);
@@ -105,10 +145,11 @@ impl Attempts {
         }
         let first_byte = FirstByte::new(self.context.clock.clone());
         let mut traced = spans::dispatch(&self.context.tracer, run, plan, claim.span);
-        let place = traced.traceparent();
-        let ended = match &destination {
-            Ok(destination) => self.call_target(run, plan, destination, &lease.trust, &first_byte, place).await,
-            Err(outcome) => Ended::Answered(outcome.clone().into()),
+        let sent = Sent { shown, first_byte: &first_byte, traceparent: traced.traceparent() };
+        let place = sent.traceparent;
+        let ended = match destination {
+            Ok(destination) => self.call_target(run, plan, destination, &lease.trust, sent).await,
+            Err(outcome) => Ended::Answered(outcome.into()),
         };
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
@@ -151,30 +192,38 @@ impl Attempts {
         &self,
         run: &ClaimedRun,
         plan: &Plan,
-        destination: &Destination,
+        destination: Destination,
         trust: &Trust,
-        first_byte: &FirstByte,
-        traceparent: Option<TraceParent>,
+        sent: Sent<'_>,
     ) -> Ended {
-        let call = Call {
-            run,
-            destination,
-            definition: &plan.definition,
-            payload: run.schedule.as_ref().map_or("", |schedule| schedule.payload.as_str()),
-            default_body: self.settings.default_body,
-            now: self.context.clock.now_ms(),
-            first_byte,
-            traceparent,
-        };
         let clock = self.context.clock.clock();
         let deadline = deadline_of(&plan.definition.task);
         tokio::select! {
             biased;
-            answer = self.dispatchers.dispatch(&call) => Ended::Answered(answer),
+            answer = self.answer(run, plan, destination, sent) => Ended::Answered(answer),
             () = trust.lost(clock.as_ref()) => Ended::LeaseLost,
             () = clock.sleep(deadline) => Ended::Answered(timed_out(deadline)),
             () = self.drain_over.cancelled() => Ended::DrainOver,
         }
+    }
+
+    async fn answer(&self, run: &ClaimedRun, plan: &Plan, destination: Destination, sent: Sent<'_>) -> Answer {
+        let definition = &plan.definition;
+        let destination = match destination.resolved(definition, &self.settings.secrets).await {
+            Ok(destination) => destination,
+            Err(outcome) => return outcome.into(),
+        };
+        let call = Call {
+            run,
+            destination: &destination,
+            definition,
+            payload: sent.shown,
+            default_body: self.settings.default_body,
+            now: self.context.clock.now_ms(),
+            first_byte: sent.first_byte,
+            traceparent: sent.traceparent,
+        };
+        self.dispatchers.dispatch(&call).await
     }
 
     /// Nothing was tried, so nothing is used up: the run comes back when its target may be there again.
@@ -257,6 +306,7 @@ fn log_attempt(run: &ClaimedRun, outcome: &Outcome, exit: &Exit, lag: Duration, 
     }
     match exit {
         Exit::Finish { state: RunState::Succeeded, .. } => log_line!(debug, "attempt succeeded"),
+        Exit::Finish { pauses: true, .. } => log_line!(warn, "the target is gone for good, its schedule is paused"),
         Exit::Retry { .. } => log_line!(info, "attempt failed, another follows"),
         _ => log_line!(warn, "attempt failed, none follows"),
     }

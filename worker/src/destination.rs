@@ -9,8 +9,12 @@ use std::path::PathBuf;
 
 use reveille_shared::model::redis_url::RedisUrl;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
+use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{Task, TaskKind};
 use serde::Deserialize;
+
+use crate::dispatch::signing::SigningKeys;
+use crate::secrets::{Referrer, Secrets};
 
 /// Connections of the server's configuration, by the names that documents use.
 pub type Connections = BTreeMap<String, NamedConnection>;
@@ -87,6 +91,8 @@ impl NamedConnection {
 pub(crate) struct Destination {
     pub(crate) endpoint: Endpoint,
     pub(crate) headers: BTreeMap<String, String>,
+    /// What requests are signed with (rest).
+    pub(crate) signing: SigningKeys,
 }
 
 /// What one connection serves: calls to equal endpoints share theirs.
@@ -123,7 +129,11 @@ impl Destination {
     pub(crate) fn of(task: &Task, connections: &Connections) -> Result<Self, Outcome> {
         let connection = &task.connection;
         let Some(name) = &connection.name else {
-            return Ok(Self { endpoint: Endpoint::at(&connection.host), headers: connection.headers.clone() });
+            return Ok(Self {
+                endpoint: Endpoint::at(&connection.host),
+                headers: connection.headers.clone(),
+                signing: SigningKeys::default(),
+            });
         };
         let named = connections.get(name).filter(|named| named.kind == task.kind).ok_or_else(|| {
             // Not refused for good: the worker's configuration may only be older than the API's.
@@ -140,6 +150,30 @@ impl Destination {
             tls: named.tls,
             ca_file: named.ca_file.clone(),
         };
-        Ok(Self { endpoint, headers: headers.collect() })
+        Ok(Self { endpoint, headers: headers.collect(), signing: SigningKeys::default() })
+    }
+
+    /// The same with what it refers to. A connection refers to secrets of connections, a document to those of its
+    /// application.
+    ///
+    /// # Errors
+    /// The outcome of a call that cannot be made for a secret that is not known, by its name.
+    pub(crate) async fn resolved(mut self, definition: &Definition, secrets: &Secrets) -> Result<Self, Outcome> {
+        let own = &definition.task.connection.headers;
+        for (name, value) in &mut self.headers {
+            let referrer = match own.contains_key(name) {
+                true => Referrer::Application(&definition.client.application),
+                false => Referrer::Connection,
+            };
+            *value = secrets.filled_in(referrer, value).await?;
+        }
+        // Documents have neither.
+        for value in [&mut self.endpoint.username, &mut self.endpoint.password].into_iter().flatten() {
+            *value = secrets.filled_in(Referrer::Connection, value).await?;
+        }
+        if definition.task.kind == TaskKind::Rest {
+            self.signing = secrets.signing_keys(&definition.client.application).await?;
+        }
+        Ok(self)
     }
 }

@@ -7,11 +7,15 @@
 use std::time::Duration;
 
 use reveille_shared::model::UnixMs;
-use reveille_shared::model::policy::{self, AfterFailure, FailedAttempt, Plan, Verdict};
+use reveille_shared::model::policy::{self, AfterFailure, FailedAttempt, Passed, Plan, Verdict};
 use reveille_shared::model::run::{ClaimedRun, Exit, Outcome, OutcomeCode, RunState};
 use reveille_shared::model::task::{DEFAULT_TIMEOUT_S, Delivery, MAX_TIMEOUT_S, Task};
+use reveille_shared::runtime::seal::Unopened;
 
 use crate::dispatch::Answer;
+
+/// The status of a target that is gone for good (RFC 9110, 15.5.11).
+const GONE: u16 = 410;
 
 /// From when to when an attempt lasted, by the estimate of the database's clock: that is behind it,
 /// never ahead, so a successor computed from it may be due at once but skips no instant.
@@ -21,7 +25,7 @@ pub(crate) struct Span {
     pub(crate) ended_at: UnixMs,
 }
 
-/// Reads the plan of a claimed run.
+/// Reads the plan of a claimed run, its secrets still sealed.
 ///
 /// # Errors
 /// The exit of a run that is not to be dispatched.
@@ -38,6 +42,13 @@ pub(crate) fn plan_dispatch(run: &ClaimedRun, now: UnixMs) -> Result<Box<Plan>, 
     }
 }
 
+/// The exit of a run whose secrets this worker cannot open. Like a definition that it cannot read: another worker may
+/// have the key, and to end the run would end its schedule.
+pub(crate) fn postponed(unopened: &Unopened) -> Exit {
+    let outcome = Outcome::new(OutcomeCode::Refused, unopened.to_string());
+    Exit::Retry { wait_ms: policy::POSTPONED_MS, outcome }
+}
+
 /// How long one attempt may take, the response included. Documents are validated, but a stored one that
 /// is not must not panic the attempt.
 pub(crate) fn deadline_of(task: &Task) -> Duration {
@@ -51,11 +62,28 @@ pub(crate) fn conclude(plan: &Plan, run: &ClaimedRun, answer: &Answer, span: Spa
     if outcome.code == OutcomeCode::Ok {
         return finish(Some(plan), run, RunState::Succeeded, outcome, span);
     }
+    if outcome.http_status == Some(GONE) {
+        return gone(plan, run, outcome, span);
+    }
     let failed = FailedAttempt { code: outcome.code, retry_after_ms: answer.retry_after_ms };
     match policy::after_failure(plan, run, failed, span.ended_at, random) {
         AfterFailure::Retry { wait_ms } => Exit::Retry { wait_ms, outcome },
         AfterFailure::Finish { state } => finish(Some(plan), run, state, outcome, span),
     }
+}
+
+/// The exit of a run whose target says that it is gone for good: no attempt will change that, and no later run. What
+/// recurs is paused until somebody resumes it.
+fn gone(plan: &Plan, run: &ClaimedRun, outcome: Outcome, span: Span) -> Exit {
+    let mut exit = finish(Some(plan), run, policy::given_up(&plan.definition.task), outcome, span);
+    let recurs = plan.timing.successor(run.nominal_at, span.ended_at).is_some();
+    if let Exit::Finish { outcome, successor, pauses, .. } = &mut exit
+        && recurs
+    {
+        outcome.detail.push_str(", which pauses the schedule");
+        (*successor, *pauses) = (None, true);
+    }
+    exit
 }
 
 /// The exit of a run whose call was cut short by a shutdown: the target may have seen it. Handed back it
@@ -75,7 +103,8 @@ fn finish(plan: Option<&Plan>, run: &ClaimedRun, state: RunState, outcome: Outco
     let timing = plan.filter(|_| run.armed).map(|plan| &plan.timing);
     let passed = timing.map(|timing| policy::passed(timing, run, span.started_at, span.ended_at)).unwrap_or_default();
     let successor = timing.and_then(|timing| timing.successor(run.nominal_at, span.ended_at));
-    Exit::Finish { state, outcome, successor, coalesced: passed.coalesced, skipped: passed.skipped }
+    let Passed { coalesced, skipped } = passed;
+    Exit::Finish { state, outcome, successor, coalesced, skipped, pauses: false }
 }
 
 #[cfg(test)]
@@ -138,7 +167,23 @@ mod tests {
         successor: Option<Successor>,
         (coalesced, skipped): (i32, i32),
     ) -> Exit {
-        Exit::Finish { state, outcome: Outcome::new(code, "detail"), successor, coalesced, skipped }
+        Exit::Finish { state, outcome: Outcome::new(code, "detail"), successor, coalesced, skipped, pauses: false }
+    }
+
+    #[test]
+    fn a_target_that_is_gone_pauses_what_recurs_and_is_asked_no_more() {
+        let check = |run: &ClaimedRun, state: RunState, pauses: bool| {
+            let outcome = Outcome { http_status: Some(410), ..Outcome::new(OutcomeCode::HttpStatus, "410") };
+            let plan = plan_dispatch(run, NOMINAL).unwrap();
+            let exit = conclude(&plan, run, &outcome.clone().into(), span(0, 9), 0.0);
+            let detail = if pauses { "410, which pauses the schedule" } else { "410" };
+            let outcome = Outcome { detail: detail.to_owned(), ..outcome };
+            assert_eq!(exit, Exit::Finish { state, outcome, successor: None, coalesced: 0, skipped: 0, pauses });
+        };
+        check(&run("cron", "* * * * *", json!({"failed_policy": "retry"})), RunState::Failed, true);
+        check(&run("delay-recur", "5", json!({"failed_policy": "retry_dlq"})), RunState::Dead, true);
+        check(&ClaimedRun { armed: false, ..run("delay-recur", "5", json!({})) }, RunState::Failed, true);
+        check(&run("now", "", json!({"failed_policy": "retry"})), RunState::Failed, false);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod dispatch;
 mod exit;
 mod metrics;
 mod renew;
+mod secrets;
 mod settle;
 mod spans;
 mod wait;
@@ -31,6 +32,7 @@ use reveille_shared::model::schedule::DEFAULT_QUEUE;
 use reveille_shared::model::task::BodyMode;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::DbClock;
+use reveille_shared::runtime::seal::Sealer;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -39,9 +41,10 @@ use self::breaker::Breakers;
 use self::claim::Claimer;
 pub use self::destination::{Connections, NamedConnection};
 use self::dispatch::Dispatchers;
-pub use self::dispatch::target::{Cidr, TargetPolicy};
+pub use self::dispatch::target::{Cidr, LOOPBACK, TargetPolicy};
 use self::metrics::WorkerMetrics;
 use self::renew::{Leases, renew_leases};
+pub use self::secrets::Secrets;
 use self::settle::Settler;
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
@@ -69,6 +72,10 @@ pub struct Settings {
     pub targets: TargetPolicy,
     /// Connections that documents may name.
     pub connections: Connections,
+    /// Opens the secrets of documents.
+    pub sealer: Sealer,
+    /// What documents and connections refer to.
+    pub secrets: Secrets,
     /// Without a heartbeat for this long it checks the database by itself.
     pub degraded_after: Duration,
     /// How often it does so then, ± 20 %.
@@ -86,6 +93,8 @@ impl Default for Settings {
             default_body: BodyMode::Data,
             targets: TargetPolicy::default(),
             connections: Connections::new(),
+            sealer: Sealer::default(),
+            secrets: Secrets::default(),
             degraded_after: Duration::from_secs(10),
             degraded_check: Duration::from_secs(30),
         }

@@ -29,6 +29,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) wakes: Family<ReasonLabel, Counter>,
     pub(crate) slots: Gauge,
     pub(crate) slots_busy: Gauge,
+    /// Runs postponed because a secret stayed sealed.
+    pub(crate) secrets_unopened: Counter,
     /// 1 in degraded mode.
     pub(crate) degraded: Gauge,
     /// Endpoints that are left alone because they cannot be connected to.
@@ -68,6 +70,7 @@ impl WorkerMetrics {
             wakes: Family::default(),
             slots: Gauge::default(),
             slots_busy: Gauge::default(),
+            secrets_unopened: Counter::default(),
             degraded: Gauge::default(),
             breaker_open: Gauge::default(),
         };
@@ -89,6 +92,11 @@ impl WorkerMetrics {
         registry.register("worker_wakes", "Wake-ups that led to a claim, by reason", self.wakes.clone());
         registry.register("worker_slots", "Runs dispatched at the same time, at most", self.slots.clone());
         registry.register("worker_slots_busy", "Runs being dispatched", self.slots_busy.clone());
+        registry.register(
+            "worker_secrets_unopened",
+            "Runs postponed because a secret is sealed under a key that this worker lacks",
+            self.secrets_unopened.clone(),
+        );
         registry.register(
             "worker_degraded",
             "1 while no heartbeat is heard and the database is checked instead",

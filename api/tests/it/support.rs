@@ -14,10 +14,12 @@ use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{
     AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement, Successor,
 };
+use reveille_shared::model::secret::SecretHeaders;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, TestClock};
 use reveille_shared::runtime::fault::Faults;
 use reveille_shared::runtime::lifecycle::Lifecycle;
+use reveille_shared::runtime::seal::Sealer;
 use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::runtime::trace::Tracer;
 use reveille_shared::store::{Claim, InjectedNow, Store, StoreSettings};
@@ -28,6 +30,15 @@ use tower::ServiceExt;
 /// 2027-01-15T08:00:00Z, a whole minute.
 pub(crate) const START: i64 = 1_800_000_000_000;
 
+/// A secret key.
+pub(crate) const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+/// Seals under the first of these keys; `X-Token` is secret, too.
+pub(crate) fn sealer(keys: &[&str]) -> Sealer {
+    let names = SecretHeaders::default().and(["X-Token".to_owned()]);
+    Sealer::new(keys.iter().map(|key| key.parse().unwrap()).collect(), names)
+}
+
 pub(crate) struct Api {
     router: Router,
     pub(crate) store: Arc<dyn Store>,
@@ -37,7 +48,7 @@ pub(crate) struct Api {
     pub(crate) context: Context,
     clock: TestClock,
     now: InjectedNow,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 pub(crate) struct Answer {
@@ -48,7 +59,7 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Settings::default(), Arc::new(LocalBus::new())).await
+        Self::start_with(Settings { sealer: sealer(&[KEY]), ..Settings::default() }, Arc::new(LocalBus::new())).await
     }
 
     pub(crate) async fn start_with(settings: Settings, bus: Arc<dyn Bus>) -> Self {
@@ -58,6 +69,15 @@ impl Api {
         let url = format!("sqlite:{}", folder.path().join("api.db").display());
         let store = reveille_shared::store::open(&url, store_settings).await.unwrap();
         store.migrate().await.unwrap();
+        Self { _folder: Some(folder), ..Self::over(store, now, settings, bus) }
+    }
+
+    /// An API of other settings on the same store.
+    pub(crate) fn beside(&self, settings: Settings) -> Self {
+        Self::over(self.store.clone(), self.now.clone(), settings, self.bus.clone())
+    }
+
+    fn over(store: Arc<dyn Store>, now: InjectedNow, settings: Settings, bus: Arc<dyn Bus>) -> Self {
         let clock = TestClock::new();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let db_clock = DbClock::new(shared_clock.clone()); // knows nothing yet, as in a process that only serves the API
@@ -81,7 +101,7 @@ impl Api {
             metrics,
             clock,
             now,
-            _folder: folder,
+            _folder: None,
         }
     }
 
@@ -162,7 +182,14 @@ impl Api {
 }
 
 pub(crate) fn finish(state: RunState, code: OutcomeCode, successor: Option<Successor>) -> Exit {
-    Exit::Finish { state, outcome: Outcome::new(code, "as the test says"), successor, coalesced: 0, skipped: 0 }
+    Exit::Finish {
+        state,
+        outcome: Outcome::new(code, "as the test says"),
+        successor,
+        coalesced: 0,
+        skipped: 0,
+        pauses: false,
+    }
 }
 
 /// A valid document; tests change what they are about.

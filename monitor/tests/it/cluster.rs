@@ -157,6 +157,7 @@ pub(crate) async fn finish(store: &Arc<dyn Store>, held: &[(Uuid, i64)]) {
                 successor: None,
                 coalesced: 0,
                 skipped: 0,
+                pauses: false,
             },
             attempt: None,
         })

@@ -10,6 +10,7 @@ pub mod policy;
 pub mod redis_url;
 pub mod run;
 pub mod schedule;
+pub mod secret;
 pub mod task;
 pub mod timing;
 pub mod traceparent;

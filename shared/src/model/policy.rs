@@ -133,10 +133,7 @@ pub fn verdict(run: &ClaimedRun, plan: Option<&Plan>, now: UnixMs) -> Verdict {
 /// next occurrence is left to that occurrence: failed, under either policy.
 pub fn after_failure(plan: &Plan, run: &ClaimedRun, failed: FailedAttempt, now: UnixMs, random: f64) -> AfterFailure {
     let task = &plan.definition.task;
-    let given_up = match task.failed_policy {
-        FailedPolicy::Ignore | FailedPolicy::Retry => RunState::Failed,
-        FailedPolicy::RetryDlq => RunState::Dead,
-    };
+    let given_up = given_up(task);
     let retries_used = failures_before(run);
     let exhausted = task.retries_allowed().is_some_and(|allowed| retries_used >= allowed);
     if exhausted || !repeatable(task, failed.code) {
@@ -147,6 +144,14 @@ pub fn after_failure(plan: &Plan, run: &ClaimedRun, failed: FailedAttempt, now: 
         return AfterFailure::Finish { state: RunState::Failed };
     }
     AfterFailure::Retry { wait_ms }
+}
+
+/// The state of a failed run that gets no further attempt.
+pub fn given_up(task: &Task) -> RunState {
+    match task.failed_policy {
+        FailedPolicy::Ignore | FailedPolicy::Retry => RunState::Failed,
+        FailedPolicy::RetryDlq => RunState::Dead,
+    }
 }
 
 /// Counts the calendar instants after the run's own that passed until it started, and then until it

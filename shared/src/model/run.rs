@@ -252,6 +252,9 @@ pub enum Exit {
         coalesced: i32,
         /// Instants of the schedule that passed while this run ran.
         skipped: i32,
+        /// Whether its schedule is paused in place of going on: the target is gone for good. Nothing when the schedule
+        /// has moved on meanwhile.
+        pauses: bool,
     },
     /// Another attempt `wait_ms` after the database's now. Becomes `Finish { Failed, Replaced }` when
     /// the schedule has moved on meanwhile.
@@ -271,6 +274,11 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Whether it is meant to pause the schedule.
+    pub fn pauses(&self) -> bool {
+        matches!(self, Self::Finish { pauses: true, .. })
+    }
+
     /// How the attempt ended, `None` when nothing was attempted.
     pub fn outcome(&self) -> Option<&Outcome> {
         match self {

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod clock;
 pub mod fault;
 pub mod lifecycle;
+pub mod seal;
 pub mod telemetry;
 pub mod trace;
 

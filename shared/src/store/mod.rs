@@ -53,6 +53,13 @@ pub trait Store: Send + Sync + 'static {
     /// Stored payloads of the schedules with these client keys, by which masked secrets are restored.
     async fn schedule_payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError>;
 
+    /// Stored definitions in id order, of deleted schedules too, after this id: what is to be sealed anew.
+    async fn schedule_payloads(&self, after: Option<ScheduleId>, limit: i64) -> Result<Vec<StoredPayload>, StoreError>;
+
+    /// Puts the same definitions in their place, sealed anew, where the revision is still the one that was read;
+    /// answers how many were. Not a change of the schedule: its revision and its times stay.
+    async fn schedule_reseal(&self, batch: &[StoredPayload]) -> Result<u64, StoreError>;
+
     /// Schedules in id order, after `page.after`.
     async fn schedule_list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError>;
 

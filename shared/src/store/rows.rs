@@ -3,7 +3,7 @@
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
-use super::{ApiKey, AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError};
+use super::{ApiKey, AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError, StoredPayload};
 use crate::model::access::Scope;
 use crate::model::lateness::LateCause;
 use crate::model::run::{ClaimedRun, ClaimedSchedule, Exit, OutcomeCode, RunState, Settlement, Successor};
@@ -77,6 +77,15 @@ pub(super) fn schedule_row(row: &impl AnyRow) -> Result<ScheduleRow, StoreError>
         created_at: row.int("created_at")?,
         updated_at: row.int("updated_at")?,
         current,
+    })
+}
+
+pub(super) fn stored_payload(row: &impl AnyRow) -> Result<StoredPayload, StoreError> {
+    Ok(StoredPayload {
+        id: row.id("id")?,
+        revision: row.int("revision")?,
+        payload: row.text("payload")?,
+        fingerprint: row.text("fingerprint")?,
     })
 }
 
@@ -230,6 +239,7 @@ pub(super) struct SettleColumns {
     pub(super) next_after: Vec<Option<i64>>,
     pub(super) coalesced: Vec<i32>,
     pub(super) skipped: Vec<i32>,
+    pub(super) pauses: Vec<bool>,
     pub(super) next_id: Vec<Uuid>,
     pub(super) attempt: Vec<Option<i32>>,
     pub(super) started_at: Vec<Option<i64>>,
@@ -251,7 +261,7 @@ impl SettleColumns {
 
     fn push(&mut self, settlement: &Settlement) {
         let (exit, state, wait_ms, outcome, successor, coalesced, skipped) = match &settlement.exit {
-            Exit::Finish { state, outcome, successor, coalesced, skipped } => {
+            Exit::Finish { state, outcome, successor, coalesced, skipped, .. } => {
                 (0, *state, 0, Some(outcome), *successor, *coalesced, *skipped)
             }
             Exit::Retry { wait_ms, outcome } => (1, RunState::Pending, *wait_ms, Some(outcome), None, 0, 0),
@@ -276,6 +286,7 @@ impl SettleColumns {
         self.next_after.push(next_after);
         self.coalesced.push(coalesced);
         self.skipped.push(skipped);
+        self.pauses.push(settlement.exit.pauses());
         self.next_id.push(Uuid::now_v7());
         self.attempt.push(attempt.map(|attempt| attempt.attempt));
         self.started_at.push(attempt.map(|attempt| attempt.started_at));

@@ -70,6 +70,19 @@ pub enum Change {
     Unchanged,
 }
 
+/// A definition as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPayload {
+    /// The schedule.
+    pub id: ScheduleId,
+    /// Its revision when this was read.
+    pub revision: i64,
+    /// JSON of its definition.
+    pub payload: String,
+    /// Its fingerprint.
+    pub fingerprint: String,
+}
+
 /// Which schedules a list shows. Empty strings of the client key match everything.
 #[derive(Clone, Debug, Default)]
 pub struct ScheduleFilter {

@@ -83,7 +83,7 @@ impl Fixture {
         self.store.run_settle(&[settlement]).await.unwrap()
     }
 
-    async fn armed(&self, schedule: Uuid) -> Option<i64> {
+    pub(crate) async fn armed(&self, schedule: Uuid) -> Option<i64> {
         let runs = self.store.run_list(schedule, None, 1000).await.unwrap();
         runs.into_iter().find(|run| run.armed && run.state == RunState::Pending).map(|run| run.due_at)
     }
@@ -108,14 +108,14 @@ pub(crate) fn cron(at: i64) -> Arming {
     Arming { at: ArmAt::At(at), calendar: true, unchanged: OnUnchanged::Keep }
 }
 
-fn now() -> Arming {
+pub(crate) fn now() -> Arming {
     Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Rearm }
 }
 
 pub(crate) fn finish(state: RunState, successor: Option<Successor>) -> Exit {
     let code = if state == RunState::Succeeded { OutcomeCode::Ok } else { OutcomeCode::HttpStatus };
     let outcome = Outcome { code, http_status: Some(418), detail: "a\0b".to_owned() };
-    Exit::Finish { state, outcome, successor, coalesced: 3, skipped: 4 }
+    Exit::Finish { state, outcome, successor, coalesced: 3, skipped: 4, pauses: false }
 }
 
 pub(crate) fn retry(wait_ms: i64) -> Exit {

@@ -11,7 +11,7 @@ use crate::store_world::{Around, Kind, Op, START, Way, World};
 /// States explored for each kind of schedule: what a debug build does in a few seconds.
 const STATES: usize = 350;
 
-const OPS: [Op; 16] = [
+const OPS: [Op; 17] = [
     Op::RegisterSame(0),
     Op::RegisterChanged(0),
     Op::Pause(0),
@@ -24,6 +24,7 @@ const OPS: [Op; 16] = [
     Op::Settle(0, Way::Success),
     Op::Settle(0, Way::Failure),
     Op::Settle(0, Way::HandBack),
+    Op::Settle(0, Way::Gone),
     Op::Settle(1, Way::Success),
     Op::Settle(1, Way::Failure),
     Op::Tick,

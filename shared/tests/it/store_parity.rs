@@ -32,7 +32,7 @@ async fn random_operations_mean_the_same_on_both_databases() {
 fn random_op(random: &mut fastrand::Rng) -> Op {
     let schedule = random.usize(..KINDS.len());
     let worker = random.u8(..2);
-    match random.u8(..20) {
+    match random.u8(..21) {
         0..3 => Op::RegisterSame(schedule),
         3..5 => Op::RegisterChanged(schedule),
         5 => Op::Pause(schedule),
@@ -45,6 +45,7 @@ fn random_op(random: &mut fastrand::Rng) -> Op {
         15 => Op::Settle(worker, Way::Failure),
         16 => Op::Settle(worker, Way::HandBack),
         17..19 => Op::Tick,
+        19 => Op::Settle(worker, Way::Gone),
         _ => Op::Expire,
     }
 }

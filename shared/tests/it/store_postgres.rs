@@ -45,7 +45,7 @@ fn claim(owner: &str, limit: i32, lease: Duration) -> Claim {
 
 fn succeeded(run_id: Uuid, lease_token: i64, successor: Option<Successor>) -> Settlement {
     let outcome = Outcome::new(OutcomeCode::Ok, "");
-    let exit = Exit::Finish { state: RunState::Succeeded, outcome, successor, coalesced: 0, skipped: 0 };
+    let exit = Exit::Finish { state: RunState::Succeeded, outcome, successor, coalesced: 0, skipped: 0, pauses: false };
     Settlement { run_id, lease_token, exit, attempt: None }
 }
 

@@ -57,6 +57,8 @@ pub(crate) enum Way {
     /// The target refused: a retry where the policy has one left.
     Failure,
     HandBack,
+    /// The target is gone for good: the schedule is paused.
+    Gone,
 }
 
 /// The store and all that is around it.
@@ -401,6 +403,7 @@ fn exit(run: &ClaimedRun, way: Way, now: UnixMs) -> Exit {
         successor: plan.timing.successor(run.nominal_at, now).filter(|_| run.armed),
         coalesced: 0,
         skipped: 0,
+        pauses: false,
     };
     match policy::verdict(run, Some(&plan), now) {
         Verdict::Dispatch => {}
@@ -410,6 +413,14 @@ fn exit(run: &ClaimedRun, way: Way, now: UnixMs) -> Exit {
     match way {
         Way::Success => finish(RunState::Succeeded, Outcome::new(OutcomeCode::Ok, "")),
         Way::HandBack => Exit::HandBack { wait_ms: 0 },
+        Way::Gone => Exit::Finish {
+            state: RunState::Failed,
+            outcome: Outcome::new(OutcomeCode::HttpStatus, "410"),
+            successor: None,
+            coalesced: 0,
+            skipped: 0,
+            pauses: true,
+        },
         Way::Failure => {
             let failed = FailedAttempt { code: OutcomeCode::HttpStatus, retry_after_ms: None };
             let outcome = Outcome::new(OutcomeCode::HttpStatus, "500");

@@ -19,6 +19,7 @@ const MAX_LINES: usize = 600;
 const CLOCK: &str = "shared/src/runtime/clock.rs";
 const LIFECYCLE: &str = "shared/src/runtime/lifecycle.rs";
 const STORE: &str = "shared/src/store/";
+const CONFIG: &str = "src/config/";
 
 pub(crate) const RULES: &[Rule] = &[
     Rule {
@@ -169,23 +170,23 @@ pub(crate) const RULES: &[Rule] = &[
         passes: &[(LIFECYCLE, "tokio::spawn(task)"), ("worker/src/lib.rs", "context.lifecycle.spawn(\"x\", task)")],
     },
     Rule {
-        name: "the environment is read in config.rs",
+        name: "the environment is read in config/",
         find: |source| {
-            if !source.is_product() || source.path.ends_with("/config.rs") {
+            if !source.is_product() || source.path.starts_with(CONFIG) {
                 return Vec::new();
             }
             paths(source, &["env::var", "env::var_os", "env::vars", "env::vars_os", "env::set_var"])
         },
         flags: &[("src/main.rs", "let url = std::env::var(\"X\");"), ("src/main.rs", "use std::env::var_os;")],
         passes: &[
-            ("src/config.rs", "std::env::var(\"X\")"),
+            ("src/config/mod.rs", "std::env::var(\"X\")"),
             ("src/main.rs", "let version = env!(\"CARGO_PKG_VERSION\");"),
         ],
     },
     Rule {
         name: "the disallowed methods of clippy.toml are allowed in their own modules only",
         find: |source| {
-            let is_home = source.path == CLOCK || source.path == LIFECYCLE || source.path.ends_with("/config.rs");
+            let is_home = source.path == CLOCK || source.path == LIFECYCLE || source.path.starts_with(CONFIG);
             if !source.is_product() || is_home {
                 return Vec::new();
             }

@@ -35,7 +35,7 @@ impl Call<'_> {
         nominal.map_or_else(String::new, |at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 
-    /// The schedule document as the API shows it: the stored object, with the id that is no part of it.
+    /// The schedule document as the API shows it: without its secrets, and with the id that is no part of it.
     fn document(&self) -> String {
         let members = self.definition.without_traceparent(self.payload);
         format!(r#"{{"id":"{}",{members}"#, self.run.schedule_id)

@@ -11,6 +11,7 @@ mod message;
 mod pool;
 pub(crate) mod redis;
 pub(crate) mod rest;
+pub(crate) mod signing;
 pub(crate) mod target;
 mod tls;
 
@@ -49,7 +50,7 @@ pub(crate) struct Call<'a> {
     pub(crate) run: &'a ClaimedRun,
     pub(crate) definition: &'a Definition,
     pub(crate) destination: &'a Destination,
-    /// The stored text of `definition`.
+    /// `definition` as callers are shown it, where it is to be sent; empty where it is not.
     pub(crate) payload: &'a str,
     /// What a target receives that asks for nothing in particular.
     pub(crate) default_body: BodyMode,

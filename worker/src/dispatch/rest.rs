@@ -29,6 +29,8 @@ const USER_AGENT: &str = concat!("reveille/", env!("CARGO_PKG_VERSION"));
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-reveille-attempt");
 const NOMINAL_TIME: HeaderName = HeaderName::from_static("x-reveille-nominal-time");
 const FENCING_TOKEN: HeaderName = HeaderName::from_static("x-reveille-fencing-token");
@@ -63,20 +65,7 @@ impl Rest {
             return Err("no TLS provider is installed in this process".to_owned());
         }
         let targets = Arc::new(targets);
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_LIMIT)
-            .tcp_nodelay(true)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .dns_resolver(Resolver::new(targets.clone()))
-            .build()
-            .map_err(|error| {
-                let causes: Vec<_> = causes_of(&error).map(ToString::to_string).collect();
-                format!("the HTTP client cannot be made: {}", causes.join(": "))
-            })?;
-        Ok(Self { client, targets })
+        Ok(Self { client: client(Resolver::new(targets.clone()))?, targets })
     }
 
     async fn call(&self, call: &Call<'_>) -> Result<Answer, Outcome> {
@@ -90,9 +79,12 @@ impl Rest {
         }
         add_run_headers(&mut headers, call)?;
         let mut request = self.client.request(method.clone(), url);
-        if method != Method::GET && method != Method::HEAD {
+        let has_body = method != Method::GET && method != Method::HEAD;
+        let body = if has_body { call.body() } else { Cow::Borrowed("") };
+        add_signature(&mut headers, call, body.as_bytes())?;
+        if has_body {
             headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-            request = request.body(call.body().into_owned());
+            request = request.body(body.into_owned());
         }
         let mut response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
         call.first_byte.mark();
@@ -109,6 +101,21 @@ impl Dispatch for Rest {
     async fn dispatch(&self, call: &Call<'_>) -> Answer {
         self.call(call).await.unwrap_or_else(Answer::from)
     }
+}
+
+fn client(resolver: Resolver) -> Result<Client, String> {
+    let client = Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_nodelay(true)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .dns_resolver(resolver);
+    client.build().map_err(|error| {
+        let causes: Vec<_> = causes_of(&error).map(ToString::to_string).collect();
+        format!("the HTTP client cannot be made: {}", causes.join(": "))
+    })
 }
 
 fn refused(detail: &str) -> Outcome {
@@ -171,6 +178,16 @@ fn add_run_headers(headers: &mut HeaderMap, call: &Call<'_>) -> Result<(), Outco
     if let Some(traceparent) = call.traceparent {
         headers.insert(TRACEPARENT, text_value(&traceparent.to_string())?);
         headers.remove(TRACESTATE); // it would belong to another trace
+    }
+    Ok(())
+}
+
+/// Where the application has keys to sign with. The signature holds for this very request: a retry has its own.
+fn add_signature(headers: &mut HeaderMap, call: &Call<'_>, body: &[u8]) -> Result<(), Outcome> {
+    let timestamp = call.now.div_euclid(1000);
+    if let Some(signature) = call.destination.signing.sign(&call.run.id.to_string(), timestamp, body) {
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+        headers.insert(WEBHOOK_SIGNATURE, text_value(&signature)?);
     }
     Ok(())
 }
@@ -256,7 +273,59 @@ fn causes_of(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'stat
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Answers every connection with 200, closes it, and counts.
+    async fn serve(listener: TcpListener, connections: Arc<AtomicUsize>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::SeqCst);
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_rebinds_is_judged_each_time_and_connected_to_as_judged() {
+        crate::install_tls();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let [answering, asked] = [connections.clone(), Arc::new(AtomicUsize::new(0))];
+        // The first answer hides a metadata address among good ones; from the second on there is nothing else.
+        let metadata: SocketAddr = "169.254.169.254:0".parse().unwrap();
+        let answers = [vec![metadata, "127.0.0.1:0".parse().unwrap()], vec![metadata]];
+        let count = asked.clone();
+        let resolver = Resolver::asking(Arc::default(), move |_| {
+            let turn = count.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Ok(answers[turn.min(1)].clone()))
+        });
+        let client = client(resolver).unwrap();
+        let url = format!("http://rebinding.example:{port}/");
+        let calls = async {
+            let first = client.post(&url).send().await.unwrap();
+            assert_eq!(
+                (first.status(), first.remote_addr().unwrap().ip().to_string()),
+                (StatusCode::OK, "127.0.0.1".to_owned())
+            );
+            assert_eq!(asked.load(Ordering::SeqCst), 1, "one answer per connection");
+            for turn in 2..4 {
+                let refusal = failure_of(&client.post(&url).send().await.unwrap_err());
+                assert_eq!(refusal, address_refused(AddressRefused));
+                assert_eq!(asked.load(Ordering::SeqCst), turn);
+            }
+        };
+        tokio::select! {
+            () = serve(listener, answering) => unreachable!(),
+            () = calls => assert_eq!(connections.load(Ordering::SeqCst), 1),
+        }
+    }
 
     const NOW: UnixMs = 1_767_225_600_000; // 2026-01-01T00:00:00Z
 

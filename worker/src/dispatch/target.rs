@@ -5,12 +5,14 @@
 //! Invariant: no setting opens the addresses that are never a target: link-local ones (the clouds'
 //! metadata services among them), unspecified, multicast and broadcast ones, in any IPv6 disguise.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::net::lookup_host;
 use url::{Host, Url};
 
 /// Which addresses are refused beyond those that are never a target.
@@ -35,6 +37,12 @@ impl TargetPolicy {
         within(&self.deny) && !within(&self.allow)
     }
 }
+
+/// What reaches the machine itself by its loopback interface.
+pub const LOOPBACK: [Cidr; 2] = [
+    Cidr { network: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
+    Cidr { network: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
+];
 
 /// A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,14 +106,28 @@ pub(crate) fn judge_literal(policy: &TargetPolicy, url: &Url) -> Result<(), Addr
     if policy.permits(address) { Ok(()) } else { Err(AddressRefused) }
 }
 
-/// Resolves names by the system's rules and hands out permitted addresses only.
+/// What a name stands for at this moment.
+type Lookup = dyn Fn(Name) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> + Send + Sync;
+
+/// Resolves names and hands out permitted addresses only. The client connects to what it was handed and asks no second
+/// time, so a name that rebinds between the judgement and the connection gains nothing.
 pub(crate) struct Resolver {
     policy: Arc<TargetPolicy>,
+    lookup: Arc<Lookup>,
 }
 
 impl Resolver {
+    /// One that resolves by the system's rules.
     pub(crate) fn new(policy: Arc<TargetPolicy>) -> Self {
-        Self { policy }
+        Self::asking(policy, |name| async move { Ok(lookup_host((name.as_str(), 0)).await?.collect()) })
+    }
+
+    /// One that resolves as `lookup` does.
+    pub(crate) fn asking<F>(policy: Arc<TargetPolicy>, lookup: impl Fn(Name) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        Self { policy, lookup: Arc::new(move |name| Box::pin(lookup(name))) }
     }
 }
 
@@ -118,25 +140,23 @@ pub(crate) async fn permitted_addresses(
     policy: &TargetPolicy,
     host: &str,
     port: u16,
-) -> Result<Vec<SocketAddr>, Result<AddressRefused, std::io::Error>> {
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(Err)?.collect();
+) -> Result<Vec<SocketAddr>, Result<AddressRefused, io::Error>> {
+    let found = lookup_host((host, port)).await.map_err(Err)?.collect();
+    permitted(policy, found).map_err(Ok)
+}
+
+fn permitted(policy: &TargetPolicy, mut found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, AddressRefused> {
     let was_empty = found.is_empty();
-    let permitted: Vec<SocketAddr> = found.into_iter().filter(|found| policy.permits(found.ip())).collect();
-    if permitted.is_empty() && !was_empty { Err(Ok(AddressRefused)) } else { Ok(permitted) }
+    found.retain(|found| policy.permits(found.ip()));
+    if found.is_empty() && !was_empty { Err(AddressRefused) } else { Ok(found) }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.policy.clone();
+        let (policy, found) = (self.policy.clone(), (self.lookup)(name));
         Box::pin(async move {
-            match permitted_addresses(&policy, name.as_str(), 0).await {
-                Ok(permitted) => {
-                    let addresses: Addrs = Box::new(permitted.into_iter());
-                    Ok(addresses)
-                }
-                Err(Ok(refused)) => Err(refused.into()),
-                Err(Err(error)) => Err(error.into()),
-            }
+            let addresses: Addrs = Box::new(permitted(&policy, found.await?)?.into_iter());
+            Ok(addresses)
         })
     }
 }

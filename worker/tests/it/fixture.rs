@@ -115,7 +115,7 @@ impl Fixture {
     }
 
     /// Does what a monitor does after a due instant: tells what is due next.
-    async fn recheck(&self) {
+    pub(crate) async fn recheck(&self) {
         let marked = self.bus.mark("monitor", 1).await.unwrap();
         let reading = self.store.wake_read().await.unwrap();
         self.bus.set("monitor", marked.nonce, reading.next_due).await.unwrap();

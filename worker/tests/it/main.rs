@@ -18,6 +18,7 @@ mod load;
 mod redis_target;
 mod rest;
 mod retry;
+mod secrets;
 mod shutdown;
 mod unreliable;
 mod wake;

@@ -1,6 +1,9 @@
 //! What a failure leads to, end to end: the policies decide it, the store arms it, the worker comes back.
 
 use reveille_shared::model::run::{OutcomeCode, RunState};
+use reveille_shared::model::schedule::ScheduleState;
+use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
+use reveille_shared::store::Store;
 use reveille_testkit::Answer;
 use serde_json::{Value, json};
 
@@ -65,4 +68,25 @@ async fn a_retry_gives_way_to_the_next_occurrence() {
     assert!(deliveries.iter().all(|delivery| delivery.header("x-reveille-attempt") == "1"));
     let failed = fixture.runs(id).await.into_iter().filter(|run| run.state == RunState::Failed).count();
     assert!(failed >= 2, "{failed} runs have failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_gone_pauses_its_schedule_until_somebody_resumes_it() {
+    let fixture = Fixture::new().await;
+    let _worker = fixture.worker(settings());
+    fixture.receiver.script("/gone", [Answer::status(410), Answer::ok()]);
+    let document = fixture.document("delay-recur", "1", "/gone", json!({"failed_policy": "retry"}));
+    let id = fixture.register(&[document]).await[0];
+    let (run, _) = fixture.run_in(id, RunState::Failed).await;
+    assert_eq!((run.outcome, run.http_status), (Some(OutcomeCode::HttpStatus), Some(410)));
+    assert_eq!(run.detail.as_deref(), Some("the target answered 410 Gone, which pauses the schedule"));
+    let schedule = fixture.store.schedule_get(id).await.unwrap().unwrap();
+    assert_eq!((schedule.state, schedule.current), (ScheduleState::Paused, None));
+
+    let again = Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Keep };
+    let revision = fixture.store.schedule_get(id).await.unwrap().unwrap().revision;
+    let due_at = fixture.store.schedule_resume(id, revision, &again).await.unwrap().unwrap();
+    fixture.recheck().await;
+    fixture.bus.lower(due_at).await.unwrap();
+    fixture.receiver.wait_for(3, LONG).await; // 200 now: it goes on
 }

@@ -12,8 +12,8 @@ use reveille_shared::model::timing::Arming;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
     ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
-    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, Triggered, Upserted, Usage,
-    WakeReading,
+    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Triggered, Upserted,
+    Usage, WakeReading,
 };
 use tokio::sync::watch;
 
@@ -108,6 +108,14 @@ impl Store for Unreliable {
 
     async fn schedule_payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
         self.inner.schedule_payload_by_client(client).await
+    }
+
+    async fn schedule_payloads(&self, after: Option<ScheduleId>, limit: i64) -> Result<Vec<StoredPayload>, StoreError> {
+        self.inner.schedule_payloads(after, limit).await
+    }
+
+    async fn schedule_reseal(&self, batch: &[StoredPayload]) -> Result<u64, StoreError> {
+        self.inner.schedule_reseal(batch).await
     }
 
     async fn schedule_list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {

@@ -1,17 +1,14 @@
-//! The headers of a document: which a caller may set, what they may hold, and which are secret.
+//! The headers of a document: which a caller may set, and what they may hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::Fields;
 use super::scalar::{Refusal, Scalar, storable};
-
-/// What a returned document shows instead of the value of a secret header. Sent back, it means the stored value.
-pub const SECRET_MASK: &str = "***";
+use crate::model::secret::Reference;
 
 const MAX_HEADERS: usize = 32;
 const MAX_NAME_BYTES: usize = 256;
 const MAX_VALUE_BYTES: usize = 4096;
-const SECRET: [&str; 4] = ["authorization", "cookie", "x-api-key", "proxy-authorization"];
 /// Headers of the connection, which belong to the HTTP client, and those a run is signed and named with.
 const FORBIDDEN: [&str; 13] = [
     "host",
@@ -29,11 +26,6 @@ const FORBIDDEN: [&str; 13] = [
     "webhook-signature",
 ];
 const FORBIDDEN_PREFIX: &str = "x-reveille-";
-
-/// Whether the value of a header is sealed at rest and masked in answers. The case of the name does not matter.
-pub fn is_secret_header(name: &str) -> bool {
-    SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name))
-}
 
 /// The headers that were accepted, by name as registered.
 pub(super) fn read(mut headers: Fields<'_>) -> BTreeMap<String, String> {
@@ -90,6 +82,11 @@ fn value(value: Scalar<'_>) -> Result<String, Refusal> {
     // `field-vchar`, space and tab of RFC 9110, section 5.5: a line break would begin a header of its own.
     if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
         return Err(Refusal::format("must not contain line breaks or control characters"));
+    }
+    if Reference::is_meant(&text) && Reference::read(&text).is_none() {
+        let detail = "is no reference: `secret://name` is the whole value or follows one word, and a name is 1 to 128 \
+                      letters, digits, `_`, `.` or `-` without a dot in front";
+        return Err(Refusal::new("invalid_reference", detail));
     }
     Ok(text)
 }

@@ -26,7 +26,6 @@ use fields::{Fields, Findings};
 use scalar::{Refusal, Scalar, integer, text};
 
 pub use fingerprint::fingerprint;
-pub use headers::{SECRET_MASK, is_secret_header};
 pub use preview::{PreviewRequest, parse_preview};
 
 const MAX_NAME_BYTES: usize = 1024;

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{
     ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings,
-    Triggered, Upserted, Usage, WakeReading, millis,
+    StoredPayload, Triggered, Upserted, Usage, WakeReading, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -132,6 +132,14 @@ impl Store for PostgresStore {
 
     async fn schedule_payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
         self.payload_by_client(client).await
+    }
+
+    async fn schedule_payloads(&self, after: Option<ScheduleId>, limit: i64) -> Result<Vec<StoredPayload>, StoreError> {
+        self.payloads(after, limit).await
+    }
+
+    async fn schedule_reseal(&self, batch: &[StoredPayload]) -> Result<u64, StoreError> {
+        retried!(self.reseal(batch))
     }
 
     async fn schedule_list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {

@@ -63,6 +63,7 @@ impl PostgresStore {
             .bind(columns.first_byte_at)
             .bind(columns.late_cause)
             .bind(millis(self.settings.retain_dead))
+            .bind(columns.pauses)
             .fetch_all(&self.pool)
             .await?;
         let mut settled = Settled { now: 0, results: Vec::with_capacity(batch.len()), armed_min: None };

@@ -10,8 +10,8 @@ use crate::model::timing::{ArmAt, Arming};
 use crate::model::{ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row};
 use crate::store::{
-    Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered, Upserted,
-    UpsertedSchedule,
+    Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, StoredPayload, Triggered,
+    Upserted, UpsertedSchedule,
 };
 
 /// How often a registration starts over because the schedule it found unchanged was gone a moment later.
@@ -252,6 +252,28 @@ impl PostgresStore {
             Some(id) => Ok(self.get(id).await?.map(|schedule| schedule.payload)),
             None => Ok(None),
         }
+    }
+
+    pub(super) async fn payloads(
+        &self,
+        after: Option<ScheduleId>,
+        limit: i64,
+    ) -> Result<Vec<StoredPayload>, StoreError> {
+        self.statements.count(1);
+        let rows = sqlx::query(sql::SCHEDULE_PAYLOADS).bind(after).bind(limit).fetch_all(&self.pool).await?;
+        rows.iter().map(rows::stored_payload).collect()
+    }
+
+    pub(super) async fn reseal(&self, batch: &[StoredPayload]) -> Result<u64, StoreError> {
+        self.statements.count(1);
+        let written = sqlx::query(sql::SCHEDULE_RESEAL)
+            .bind(batch.iter().map(|stored| stored.id).collect::<Vec<Uuid>>())
+            .bind(batch.iter().map(|stored| stored.revision).collect::<Vec<i64>>())
+            .bind(batch.iter().map(|stored| stored.payload.as_str()).collect::<Vec<&str>>())
+            .bind(batch.iter().map(|stored| stored.fingerprint.as_str()).collect::<Vec<&str>>())
+            .execute(&self.pool)
+            .await?;
+        Ok(written.rows_affected())
     }
 
     pub(super) async fn dry(&self) -> Result<Vec<ScheduleId>, StoreError> {

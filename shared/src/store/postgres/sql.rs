@@ -324,9 +324,9 @@ pub const RUN_SETTLE: &str = concat!(
 input AS MATERIALIZED (
   SELECT * FROM unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bigint[], $8::text[], $9::integer[],
            $10::text[], $11::bigint[], $12::bigint[], $13::integer[], $14::integer[], $15::uuid[], $16::integer[],
-           $17::bigint[], $18::bigint[], $19::text[], $20::bigint[], $21::bigint[], $22::text[]) WITH ORDINALITY
+           $17::bigint[], $18::bigint[], $19::text[], $20::bigint[], $21::bigint[], $22::text[], $24::boolean[]) WITH ORDINALITY
          AS i (run_id, token, exit, state, wait_ms, outcome, http_status, detail, next_at, next_after, coalesced, skipped,
-               next_id, attempt, started_at, ended_at, worker, woken_at, first_byte_at, late_cause, ord)),
+               next_id, attempt, started_at, ended_at, worker, woken_at, first_byte_at, late_cause, pauses, ord)),
 held AS MATERIALIZED (
   SELECT r.id, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at, r.armed, r.queue, r.priority, r.attempt,
          r.lease_owner, i.ord
@@ -338,17 +338,24 @@ owner AS MATERIALIZED (
          s.client_type, s.name
     FROM schedules s
    WHERE s.id IN (SELECT schedule_id FROM held) ORDER BY s.id FOR UPDATE),
+paused AS MATERIALIZED (
+  SELECT DISTINCT h.schedule_id FROM held h JOIN input i ON i.ord = h.ord JOIN owner o ON o.id = h.schedule_id
+   WHERE i.pauses AND o.state = 0 AND o.revision = h.revision),
+-- What is armed of a schedule that this pauses goes, as when its owner pauses it, and nothing of the batch arms it again.
+disarmed AS (
+  DELETE FROM runs r USING paused p WHERE r.schedule_id = p.schedule_id AND r.state = 0 AND r.armed),
 decided AS MATERIALIZED (
   SELECT h.id, h.schedule_id, h.revision, h.series, h.nominal_at, h.due_at, h.armed, h.queue, h.priority, d.live, c.now,
-         h.attempt AS attempts, h.lease_owner,
+         p.schedule_id IS NOT NULL AS paused, h.attempt AS attempts, h.lease_owner,
          CASE WHEN i.exit = 0 THEN i.state WHEN d.live THEN 0 WHEN i.exit = 1 THEN 3 ELSE 5 END AS to_state,
          CASE WHEN i.exit = 0 OR d.live AND i.exit = 1 THEN i.outcome WHEN d.live THEN NULL ELSE 'replaced' END AS to_outcome,
          i.exit, i.token, i.wait_ms, i.http_status, i.detail, i.outcome, i.next_at, i.next_after, i.coalesced, i.skipped,
          i.next_id, i.attempt, i.started_at, i.ended_at, i.worker, i.woken_at, i.first_byte_at, i.late_cause, i.ord,
          -- dead letters have a retention of their own, and so has what is read with them
          c.now + CASE WHEN i.exit = 0 AND i.state = 4 THEN $23 ELSE $2 END AS prune_at
-    FROM held h JOIN input i ON i.ord = h.ord LEFT JOIN owner o ON o.id = h.schedule_id CROSS JOIN clock c
-   CROSS JOIN LATERAL (SELECT coalesce(o.state = 0 AND o.revision = h.revision, false)
+    FROM held h JOIN input i ON i.ord = h.ord LEFT JOIN owner o ON o.id = h.schedule_id
+    LEFT JOIN paused p ON p.schedule_id = h.schedule_id CROSS JOIN clock c
+   CROSS JOIN LATERAL (SELECT coalesce(o.state = 0 AND o.revision = h.revision AND p.schedule_id IS NULL, false)
                            OR coalesce(NOT h.armed AND o.state = 2 AND o.revision = h.revision, false) AS live) d),
 settled AS (
   UPDATE runs r
@@ -376,12 +383,15 @@ armed AS (
   RETURNING due_at),
 counted AS (
   UPDATE schedules s
-     SET iterations = s.iterations + d.succeeded, state = CASE WHEN d.finished THEN 2 ELSE s.state END,
+     SET iterations = s.iterations + d.succeeded,
+         state = CASE WHEN d.paused THEN 1 WHEN d.finished THEN 2 ELSE s.state END,
+         revision = s.revision + CASE WHEN d.paused THEN 1 ELSE 0 END,
+         updated_at = CASE WHEN d.paused THEN d.now ELSE s.updated_at END,
          prune_at = CASE WHEN d.finished THEN d.prune_at ELSE s.prune_at END
-    FROM (SELECT schedule_id, max(prune_at) AS prune_at, count(*) FILTER (WHERE to_state = 2) AS succeeded,
+    FROM (SELECT schedule_id, now, paused, max(prune_at) AS prune_at, count(*) FILTER (WHERE to_state = 2) AS succeeded,
                  bool_or(exit = 0 AND armed AND live AND next_at IS NULL AND next_after IS NULL) AS finished
-            FROM decided GROUP BY schedule_id) d
-   WHERE s.id = d.schedule_id AND (d.succeeded > 0 OR d.finished)),
+            FROM decided GROUP BY schedule_id, now, paused) d
+   WHERE s.id = d.schedule_id AND (d.succeeded > 0 OR d.finished OR d.paused)),
 kept AS (
   INSERT INTO attempts (run_id, lease_token, attempt, worker, started_at, ended_at, outcome, http_status, detail, prune_at)
   SELECT d.id, d.token, d.attempt, d.worker, d.started_at, d.ended_at, d.outcome, d.http_status, d.detail, d.prune_at
@@ -420,6 +430,17 @@ renewed AS (
   RETURNING i.ord)
 SELECT n.ord IS NOT NULL FROM input i LEFT JOIN renewed n ON n.ord = i.ord ORDER BY i.ord"
 );
+
+/// Stored definitions in id order, after `$1`.
+pub const SCHEDULE_PAYLOADS: &str = "\
+SELECT id, revision, payload, fingerprint FROM schedules
+ WHERE id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY id LIMIT $2";
+
+/// The same definitions, sealed anew, unless the schedule moved on.
+pub const SCHEDULE_RESEAL: &str = "\
+UPDATE schedules s SET payload = i.payload, fingerprint = i.fingerprint
+  FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS i (id, revision, payload, fingerprint)
+ WHERE s.id = i.id AND s.revision = i.revision";
 
 /// What the monitor needs to know, without the FROM that ends it.
 macro_rules! wake_select {

@@ -39,10 +39,13 @@ impl SqliteStore {
 
     pub(super) async fn settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError> {
         let (mut transaction, now) = self.begin().await?;
-        let mut settled = Settled { now, results: Vec::with_capacity(batch.len()), armed_min: None };
-        for settlement in batch {
-            let result = self.settle_one(&mut transaction, settlement, &mut settled).await?;
-            settled.results.push(result);
+        let mut settled = Settled { now, results: Vec::new(), armed_min: None };
+        // Differs: what pauses a schedule goes first, so that nothing else of the batch arms it.
+        let mut order: Vec<usize> = (0..batch.len()).collect();
+        order.sort_by_key(|index| !batch[*index].exit.pauses());
+        settled.results = vec![SettleResult::Stale; batch.len()];
+        for index in order {
+            settled.results[index] = self.settle_one(&mut transaction, &batch[index], &mut settled).await?;
         }
         transaction.commit().await?;
         Ok(settled)
@@ -114,6 +117,10 @@ impl SqliteStore {
             .execute(&mut *connection)
             .await?;
         settled.lower(retry_at);
+        if leaving.pauses_schedule {
+            sqlx::query(sql::SCHEDULE_PAUSE).bind(held.schedule_id).bind(now).execute(&mut *connection).await?;
+            sqlx::query(sql::RUN_DISARM).bind(held.schedule_id).execute(&mut *connection).await?;
+        }
         let finished = leaving.ends_schedule.then_some(prune_at);
         if let Some(successor) = leaving.successor {
             settled.lower(arm_successor(connection, now, &held, successor).await?);
@@ -231,6 +238,11 @@ struct Held {
 }
 
 impl Held {
+    /// Whether its schedule is active and has not moved on.
+    fn is_of_active(&self) -> bool {
+        self.schedule == Some((ScheduleState::Active, self.revision))
+    }
+
     /// Whether its schedule still wants what the run leads to. A triggered run may outlive a finished one.
     fn is_live(&self) -> bool {
         let Some((state, revision)) = self.schedule else { return false };
@@ -274,6 +286,7 @@ struct Leaving {
     skipped: i32,
     successor: Option<Successor>,
     ends_schedule: bool,
+    pauses_schedule: bool,
 }
 
 impl Leaving {
@@ -290,15 +303,17 @@ impl Leaving {
             skipped: 0,
             successor: None,
             ends_schedule: false,
+            pauses_schedule: false,
         };
         match &settlement.exit {
-            Exit::Finish { state, outcome, successor, coalesced, skipped } => {
+            Exit::Finish { state, outcome, successor, coalesced, skipped, pauses } => {
                 leaving.state = *state;
                 leaving.outcome = Some(outcome.code.as_str());
                 leaving.http_status = outcome.http_status.map(i64::from);
                 leaving.detail = Some(storable(&outcome.detail));
                 (leaving.coalesced, leaving.skipped) = (*coalesced, *skipped);
-                if held.armed && live {
+                leaving.pauses_schedule = *pauses && held.is_of_active();
+                if held.armed && live && !leaving.pauses_schedule {
                     leaving.successor = *successor;
                     leaving.ends_schedule = successor.is_none();
                 }

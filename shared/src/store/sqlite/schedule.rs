@@ -10,8 +10,8 @@ use crate::model::timing::{ArmAt, Arming, OnUnchanged};
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row, schedule_state};
 use crate::store::{
-    Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, Triggered, Upserted,
-    UpsertedSchedule,
+    Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, StoredPayload, Triggered,
+    Upserted, UpsertedSchedule,
 };
 
 impl SqliteStore {
@@ -150,6 +150,33 @@ impl SqliteStore {
     pub(super) async fn payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
         self.statements.count(1);
         Ok(bind_client!(sqlx::query_scalar(sql::PAYLOAD_BY_CLIENT), client).fetch_optional(&self.readers).await?)
+    }
+
+    pub(super) async fn payloads(
+        &self,
+        after: Option<ScheduleId>,
+        limit: i64,
+    ) -> Result<Vec<StoredPayload>, StoreError> {
+        self.statements.count(1);
+        let rows = sqlx::query(sql::SCHEDULE_PAYLOADS).bind(after).bind(limit).fetch_all(&self.readers).await?;
+        rows.iter().map(rows::stored_payload).collect()
+    }
+
+    pub(super) async fn reseal(&self, batch: &[StoredPayload]) -> Result<u64, StoreError> {
+        let (mut transaction, _) = self.begin().await?;
+        let mut written = 0;
+        for stored in batch {
+            let one = sqlx::query(sql::SCHEDULE_RESEAL)
+                .bind(stored.id)
+                .bind(stored.revision)
+                .bind(&stored.payload)
+                .bind(&stored.fingerprint)
+                .execute(&mut *transaction)
+                .await?;
+            written += one.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(written)
     }
 
     pub(super) async fn dry(&self) -> Result<Vec<ScheduleId>, StoreError> {

@@ -239,6 +239,13 @@ SELECT $2, $3, id, $4, application, client_group, client_key, operation, client_
 /// Prolongs a lease that is still held.
 pub const RUN_RENEW: &str = "UPDATE runs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 1";
 
+/// Stored definitions in id order, after `$1`.
+pub const SCHEDULE_PAYLOADS: &str =
+    "SELECT id, revision, payload, fingerprint FROM schedules WHERE id > coalesce($1, x'') ORDER BY id LIMIT $2";
+
+/// The same definition, sealed anew, unless the schedule moved on.
+pub const SCHEDULE_RESEAL: &str = "UPDATE schedules SET payload = $3, fingerprint = $4 WHERE id = $1 AND revision = $2";
+
 /// What the monitor needs to know, without the FROM that ends it.
 macro_rules! wake_select {
     () => {

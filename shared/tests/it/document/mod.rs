@@ -7,9 +7,10 @@ mod previews;
 mod refusals;
 
 use reveille_shared::model::document::{
-    Defaults, DocumentError, FieldError, Parsed, fingerprint, is_secret_header, parse, parse_preview,
+    Defaults, DocumentError, FieldError, Parsed, fingerprint, parse, parse_preview,
 };
 use reveille_shared::model::schedule::Definition;
+use reveille_shared::model::secret::SecretHeaders;
 use reveille_shared::model::task::{Backoff, BodyMode, Delivery, FailedPolicy, TaskKind};
 use reveille_shared::model::timing::TimingKind;
 use serde_json::{Map, Value, json};

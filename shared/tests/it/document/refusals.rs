@@ -204,12 +204,27 @@ fn refusals_of_headers() {
     let obs_text = json!({"x": format!("\té{}", "x".repeat(4000))}).to_string();
     accepted(&with(&[("/task/connection/headers", &obs_text)]));
 
+    check_reference("secret://../etc/passwd", true);
+    check_reference("secret://.hidden", true);
+    check_reference("a b secret://c", true);
+    check_reference("secret://webhook-signing", true);
+    check_reference("Bearer secret://token", false);
+
     for (name, secret) in
         [("Authorization", true), ("COOKIE", true), ("x-api-key", true), ("Proxy-Authorization", true)]
             .into_iter()
             .chain([("content-type", false), ("x-authorization", false), ("", false)])
     {
-        assert_eq!(is_secret_header(name), secret, "{name}");
+        assert_eq!(SecretHeaders::default().contains(name), secret, "{name}");
+    }
+}
+
+fn check_reference(value: &str, is_refused: bool) {
+    let document = with(&[("/task/connection/headers", &json!({ "x": value }).to_string())]);
+    if is_refused {
+        assert_eq!(refused(&document), [("/task/connection/headers/x".to_owned(), "invalid_reference")], "{value}");
+    } else {
+        accepted(&document);
     }
 }
 
