@@ -27,7 +27,7 @@ use reveille_worker::Secrets;
 use uuid::Uuid;
 
 pub(crate) use self::print::print;
-use self::values::{duration, is_otlp_endpoint, log_filter, namespace, scope, share, timezone, token};
+use self::values::{duration, is_otlp_endpoint, log_filter, namespace, scope, share, timezone};
 pub(crate) use self::values::{otlp_headers, redacted};
 
 /// Reveille wakes your services on time: register a schedule over HTTP, be called when it is due.
@@ -144,7 +144,7 @@ pub(crate) struct Settings {
     pub(crate) ops_listen: Option<SocketAddr>,
 
     /// Token of the operator, who may do everything, sent as `Authorization: Bearer …`; callers get keys of their own (`reveille key`)
-    #[arg(long, env = "REVEILLE_API_TOKEN", value_name = "TOKEN", value_parser = token, global = true, hide_env_values = true)]
+    #[arg(long, env = "REVEILLE_API_TOKEN", value_name = "TOKEN", global = true, hide_env_values = true)]
     pub(crate) api_token: Option<String>,
 
     /// Serve the API on an address that others can reach although there is neither a token nor a key
@@ -390,8 +390,11 @@ impl Settings {
         if self.otlp_headers.as_deref().is_some_and(|text| otlp_headers(text).len() != text.split(',').count()) {
             return Err("--otlp-headers is a list of name=value, separated by commas".to_owned());
         }
+        // No parsers of these values: clap's refusal of a value quotes it.
+        if let Some(token) = &self.api_token {
+            values::check_token(token).map_err(|error| format!("--api-token: {error}"))?;
+        }
         for (index, key) in self.secret_key.iter().enumerate() {
-            // Not a parser of the value: its refusal would quote the key.
             key.parse::<SealingKey>().map_err(|error| format!("--secret-key, key {}: {error}", index + 1))?;
         }
         if self.lease < Duration::from_secs(3) {

@@ -8,6 +8,7 @@
 
 mod binary;
 mod bulk;
+mod canary;
 mod cluster;
 mod config;
 mod embedded;

@@ -83,6 +83,12 @@ impl Fixture {
         self.store.run_settle(&[settlement]).await.unwrap()
     }
 
+    /// Resumes a schedule as it is now.
+    pub(crate) async fn resume(&self, id: Uuid, arming: &Arming) -> Result<Option<i64>, StoreError> {
+        let revision = self.store.schedule_get(id).await?.map_or(0, |schedule| schedule.revision);
+        self.store.schedule_resume(id, revision, arming).await
+    }
+
     pub(crate) async fn armed(&self, schedule: Uuid) -> Option<i64> {
         let runs = self.store.run_list(schedule, None, 1000).await.unwrap();
         runs.into_iter().find(|run| run.armed && run.state == RunState::Pending).map(|run| run.due_at)

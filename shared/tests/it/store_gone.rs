@@ -39,7 +39,7 @@ async fn a_target_that_is_gone_pauses_the_schedule_in_the_same_commit(f: Fixture
         "a copy does nothing more"
     );
     assert_eq!(f.store.schedule_get(id).await.unwrap().unwrap().revision, 2);
-    assert_eq!(f.store.schedule_resume(id, &cron(START + 10)).await.unwrap(), Some(START + 10));
+    assert_eq!(f.resume(id, &cron(START + 10)).await.unwrap(), Some(START + 10));
 
     // A triggered run says the same: what is armed goes, and a sibling of the same batch arms nothing.
     let triggered = f.store.schedule_trigger(id).await.unwrap().run_id;
@@ -60,14 +60,14 @@ async fn a_target_that_is_gone_pauses_the_schedule_in_the_same_commit(f: Fixture
     let schedule = f.store.schedule_get(id).await.unwrap().unwrap();
     assert_eq!((schedule.state, schedule.revision, schedule.iterations), (ScheduleState::Paused, 4, 1));
     assert_eq!(f.armed(id).await, None);
-    f.store.schedule_resume(id, &cron(START + 200)).await.unwrap();
+    f.resume(id, &cron(START + 200)).await.unwrap();
     f.store.schedule_trigger(id).await.unwrap();
     let run = f.claim(1).await.runs.remove(0);
     f.settle(&run, gone()).await;
     assert_eq!(f.armed(id).await, None, "what was armed for later is gone with it");
 
     // Fenced: not by a stale token, and not once the schedule has moved on.
-    f.store.schedule_resume(id, &cron(START + 300)).await.unwrap();
+    f.resume(id, &cron(START + 300)).await.unwrap();
     f.now.set(START + 300);
     let run = f.claim(1).await.runs.remove(0);
     let stale = ClaimedRun { lease_token: run.lease_token - 1, ..run.clone() };

@@ -147,8 +147,10 @@ fn document_headers<'a>(
     let mut headers = HeaderMap::with_capacity(registered.len() + 16);
     for (name, value) in registered {
         let name = HeaderName::try_from(name.as_str()).map_err(|_| refused("a header's name cannot be sent"))?;
-        let value =
+        let mut value =
             HeaderValue::try_from(filled_in(value).as_ref()).map_err(|_| refused("a header's value cannot be sent"))?;
+        // Which of them are secret the document does not say: none is printed by a library's log or kept for reuse.
+        value.set_sensitive(true);
         if !CONNECTION_HEADERS.contains(&name) {
             headers.append(name, value);
         }
