@@ -7,6 +7,7 @@
 mod auth;
 mod commit;
 mod error;
+mod graphql;
 mod http;
 mod metrics;
 mod secret;
@@ -23,6 +24,11 @@ use reveille_shared::runtime::Context;
 pub use self::auth::{Caller, Scope};
 pub use self::error::{Problem, problem_response};
 pub use self::service::Service;
+
+/// The GraphQL schema as text, as it is checked in.
+pub fn graphql_sdl() -> String {
+    graphql::sdl()
+}
 
 /// Settings of the API.
 #[derive(Clone, Debug)]

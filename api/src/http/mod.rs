@@ -1,9 +1,9 @@
 //! The REST surface: routes, and what every request goes through. Maps requests to the service and its
 //! answers to the wire; decides nothing.
 
-mod listing;
-mod query;
-mod request;
+pub(crate) mod listing;
+pub(crate) mod query;
+pub(crate) mod request;
 mod runs;
 mod schedules;
 mod shelter;
@@ -23,17 +23,19 @@ use self::shelter::Shelter;
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::metrics::ApiMetrics;
+use crate::graphql::{self, GraphqlSchema};
 use crate::{Service, Settings};
 
 /// What the handlers share.
 #[derive(Clone)]
-struct App {
+pub(crate) struct App {
     service: Service,
     metrics: ApiMetrics,
+    pub(crate) graphql: GraphqlSchema,
 }
 
 /// The service, acting for the caller of a request.
-struct Acting(Service);
+pub(crate) struct Acting(pub(crate) Service);
 
 impl FromRequestParts<App> for Acting {
     type Rejection = Infallible;
@@ -45,7 +47,11 @@ impl FromRequestParts<App> for Acting {
 }
 
 pub(crate) fn router(context: Context, settings: Settings) -> Router {
-    let app = App { metrics: ApiMetrics::register(&context.metrics), service: Service::new(context, &settings) };
+    let app = App {
+        metrics: ApiMetrics::register(&context.metrics),
+        graphql: graphql::schema(),
+        service: Service::new(context, &settings),
+    };
     let shelter = Shelter::new(settings.request_timeout);
     Router::new()
         .route("/schedules", get(schedules::list).post(schedules::register).delete(schedules::delete_matching))
@@ -58,6 +64,7 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         .route("/schedules/{id}/runs", get(runs::list))
         .route("/runs/{id}", get(runs::show))
         .route("/wake", get(runs::wake))
+        .route("/graphql", post(graphql::execute))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(shelter, shelter::answer))
