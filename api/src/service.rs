@@ -223,6 +223,10 @@ impl Service {
         Ok(self.context.bus.read().await?)
     }
 
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     pub(crate) fn context(&self) -> &Context {
         &self.context
     }

@@ -26,6 +26,8 @@ use crate::dispatch::{Answer, Call, Dispatchers};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
+use crate::settle::Settling;
+use crate::stages::{Stages, Told};
 
 /// What the attempts of a worker share.
 pub(crate) struct Attempts {
@@ -34,7 +36,8 @@ pub(crate) struct Attempts {
     pub(crate) metrics: WorkerMetrics,
     pub(crate) dispatchers: Arc<Dispatchers>,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) settlements: mpsc::Sender<Settlement>,
+    pub(crate) stages: Arc<Stages>,
+    pub(crate) settlements: mpsc::Sender<Settling>,
     /// Fires when the calls in flight have had the time that a shutdown gives them.
     pub(crate) drain_over: CancellationToken,
 }
@@ -49,41 +52,43 @@ enum Ended {
 impl Attempts {
     /// Attempts a run that was claimed by a statement sent at `claim_sent`.
     pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim_sent: Duration) {
+        let told = self.stages.claimed(&run);
         if self.context.lifecycle.stopping().is_cancelled() {
-            return self.settle(&run, Exit::HandBack, None).await;
+            return self.settle(&run, Exit::HandBack, None, told).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
-            Ok(plan) => self.dispatch(&run, &plan, claim_sent).await,
-            Err(exit) => self.settle_at_once(&run, *exit).await,
+            Ok(plan) => self.dispatch(&run, &plan, claim_sent, told).await,
+            Err(exit) => self.settle_at_once(&run, *exit, told).await,
         }
     }
 
-    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration) {
+    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, claim_sent: Duration, told: Option<Told>) {
         let clock = self.context.clock.clock();
         let wanted_until = clock.monotonic() + deadline_of(&plan.definition.task);
         let lease = self.leases.hold(run, claim_sent, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
-            return self.lease_lost(run);
+            return self.lease_lost(run, told.as_ref());
         }
         let began = clock.monotonic();
         let started_at = self.context.clock.now_ms();
         let lag = Duration::from_millis(u64::try_from(started_at - run.due_at).unwrap_or(0));
         self.metrics.dispatch_lag.observe(lag.as_secs_f64());
+        self.stages.dispatched(told.as_ref());
         let ended = self.call_target(run, plan, &lease.trust).await;
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
         let span = Span { started_at, ended_at: started_at + i64::try_from(took.as_millis()).unwrap_or(i64::MAX) };
         match ended {
-            Ended::LeaseLost => self.lease_lost(run),
-            Ended::DrainOver => self.settle(run, cut_short(plan, run, span), None).await,
+            Ended::LeaseLost => self.lease_lost(run, told.as_ref()),
+            Ended::DrainOver => self.settle(run, cut_short(plan, run, span), None, told).await,
             Ended::Answered(answer) => {
                 let exit = conclude(plan, run, &answer, span, fastrand::f64());
                 self.metrics.count_run(answer.outcome.code.as_str());
                 log_attempt(run, &answer.outcome, &exit, lag, took);
                 let has_failed = answer.outcome.code != OutcomeCode::Ok;
                 let record = has_failed.then(|| self.record(run, span));
-                self.settle(run, exit, record).await;
+                self.settle(run, exit, record, told).await;
             }
         }
     }
@@ -113,12 +118,13 @@ impl Attempts {
     }
 
     /// Nothing is settled: whoever has the run by now, or claims it next, decides.
-    fn lease_lost(&self, run: &ClaimedRun) {
+    fn lease_lost(&self, run: &ClaimedRun, told: Option<&Told>) {
+        self.stages.lease_lost(told);
         self.metrics.count_run(OutcomeCode::LeaseLost.as_str());
         tracing::warn!(run.id = %run.id, run.attempt, "trust in the lease ran out, the run comes back");
     }
 
-    async fn settle_at_once(&self, run: &ClaimedRun, exit: Exit) {
+    async fn settle_at_once(&self, run: &ClaimedRun, exit: Exit, told: Option<Told>) {
         if let Some(outcome) = exit.outcome() {
             self.metrics.count_run(outcome.code.as_str());
             tracing::info!(
@@ -129,13 +135,14 @@ impl Attempts {
                 "run is settled without a dispatch"
             );
         }
-        self.settle(run, exit, None).await;
+        self.settle(run, exit, None, told).await;
     }
 
-    async fn settle(&self, run: &ClaimedRun, exit: Exit, attempt: Option<AttemptRecord>) {
+    async fn settle(&self, run: &ClaimedRun, exit: Exit, attempt: Option<AttemptRecord>, told: Option<Told>) {
+        let told = told.or_else(|| self.stages.watched(run));
         let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt };
         // The queue is gone only when the shutdown gave up on it: then the lease brings the run back.
-        let _ = self.settlements.send(settlement).await;
+        let _ = self.settlements.send(Settling { settlement, told }).await;
     }
 
     fn record(&self, run: &ClaimedRun, span: Span) -> AttemptRecord {

@@ -18,6 +18,7 @@ mod exit;
 mod metrics;
 mod renew;
 mod settle;
+mod stages;
 mod wait;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use self::dispatch::target::{Cidr, TargetPolicy};
 use self::metrics::WorkerMetrics;
 use self::renew::{Leases, renew_leases};
 use self::settle::Settler;
+use self::stages::Stages;
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -115,8 +117,12 @@ pub async fn run(context: Context, settings: Settings) {
     // nothing more is claimed.
     let (settlements, queue) = mpsc::channel(settings.concurrency.max(1));
     let (armed, own_hints) = mpsc::unbounded_channel();
-    let duties =
-        Duties::start(&context, &leases, Settler { context: context.clone(), metrics: metrics.clone(), queue, armed });
+    let stages = Arc::new(Stages::new(&context, metrics.stages_dropped.clone()));
+    let settler = Settler { context: context.clone(), metrics: metrics.clone(), stages: stages.clone(), queue, armed };
+    let duties = Duties::start(&context, &leases, settler);
+    let telling = stages.clone();
+    let closing = context.lifecycle.closing().clone();
+    context.lifecycle.spawn_attendant("worker stages", async move { telling.send(closing).await });
     duties.keep_tidy(&context, dispatchers.clone());
     let drain = settings.drain;
     let drain_over = CancellationToken::new();
@@ -126,6 +132,7 @@ pub async fn run(context: Context, settings: Settings) {
         metrics,
         dispatchers,
         leases,
+        stages,
         settlements,
         drain_over: drain_over.clone(),
     };

@@ -27,6 +27,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) slots_busy: Gauge,
     /// 1 in degraded mode.
     pub(crate) degraded: Gauge,
+    /// Stages that nobody could be told of.
+    pub(crate) stages_dropped: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,6 +57,7 @@ impl WorkerMetrics {
             slots: Gauge::default(),
             slots_busy: Gauge::default(),
             degraded: Gauge::default(),
+            stages_dropped: Counter::default(),
         };
         metrics.register(|registry| this.add_to(registry));
         this
@@ -76,6 +79,11 @@ impl WorkerMetrics {
             "worker_degraded",
             "1 while no heartbeat is heard and the database is checked instead",
             self.degraded.clone(),
+        );
+        registry.register(
+            "worker_stages_dropped",
+            "Stages of runs that somebody watched and that were dropped",
+            self.stages_dropped.clone(),
         );
     }
 

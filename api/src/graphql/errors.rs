@@ -30,7 +30,9 @@ impl UserError {
             return vec![Self { pointer: String::new(), code: problem.code.to_owned(), message: problem.detail }];
         }
         let fields = problem.errors.into_iter();
-        fields.map(|field| Self { pointer: field.pointer, code: field.code.to_owned(), message: field.detail }).collect()
+        fields
+            .map(|field| Self { pointer: field.pointer, code: field.code.to_owned(), message: field.detail })
+            .collect()
     }
 }
 

@@ -92,10 +92,8 @@ impl Mutation {
         #[graphql(desc = "Refuse fields that nobody knows", default)] strict: bool,
     ) -> Result<RegisteredEvent> {
         let service: &Service = ctx.data()?;
-        registered(ctx, async {
-            service.register(input::document(registration, document)?.as_bytes(), strict).await
-        })
-        .await
+        registered(ctx, async { service.register(input::document(registration, document)?.as_bytes(), strict).await })
+            .await
     }
 
     /// Replaces the schedule with this id, its `client` included.

@@ -100,7 +100,10 @@ impl Query {
         let documents = listed.await.map_err(|problem: Problem| failure(&problem))?;
         let schedules: Result<Vec<Schedule>> = documents.into_iter().map(Schedule::of).collect();
         let name = queue_type.name.filter(|name| !name.is_empty());
-        Ok(schedules?.into_iter().filter(|schedule| name.as_deref().is_none_or(|name| schedule.has_name(name))).collect())
+        Ok(schedules?
+            .into_iter()
+            .filter(|schedule| name.as_deref().is_none_or(|name| schedule.has_name(name)))
+            .collect())
     }
 }
 

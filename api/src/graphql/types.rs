@@ -224,7 +224,8 @@ async fn runs(
     after: Option<String>,
 ) -> Result<Connection<String, Run>> {
     let limit = page_size(first)?;
-    let start = after.as_deref().map(crate::http::query::cursor_run).transpose().map_err(|problem| failure(&problem))?;
+    let start =
+        after.as_deref().map(crate::http::query::cursor_run).transpose().map_err(|problem| failure(&problem))?;
     let rows = service.runs(id, start, i64::from(limit) + 1).await; // one more tells whether there is a next page
     let mut rows = found(rows)?.unwrap_or_default();
     let limit = usize::try_from(limit)?;

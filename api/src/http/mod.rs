@@ -22,8 +22,8 @@ use reveille_shared::runtime::Context;
 use self::shelter::Shelter;
 use crate::auth::Caller;
 use crate::error::Problem;
-use crate::metrics::ApiMetrics;
 use crate::graphql::{self, GraphqlSchema};
+use crate::metrics::ApiMetrics;
 use crate::{Service, Settings};
 
 /// What the handlers share.
