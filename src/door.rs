@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use reveille_api::{Problem, problem_response};
+use reveille_api::{Caller, Problem, TokenInInit, problem_response};
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
@@ -44,6 +44,14 @@ impl Door {
         let Some((scheme, token)) = sent.and_then(|value| value.split_once(' ')) else { return false };
         scheme.eq_ignore_ascii_case("bearer") && digest(token.trim()) == expected
     }
+
+    fn token_in_init(&self) -> TokenInInit {
+        let expected = self.token;
+        TokenInInit(Arc::new(move |token| {
+            let is_known = expected.is_none_or(|expected| digest(&token) == expected);
+            Box::pin(async move { is_known.then(Caller::operator) })
+        }))
+    }
 }
 
 /// Whether a browser sends this for a page of another site (Fetch Metadata). Such a page needs no answer to do
@@ -52,7 +60,7 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
 }
 
-async fn enter(State(door): State<Door>, request: Request) -> Response {
+async fn enter(State(door): State<Door>, mut request: Request) -> Response {
     if is_cross_site(request.headers()) {
         return problem(
             StatusCode::FORBIDDEN,
@@ -61,7 +69,11 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
             "pages of other sites may not call the API",
         );
     }
-    if !door.admits(request.headers()) {
+    let is_admitted = door.admits(request.headers()) || reveille_api::is_for_page(&request);
+    if !is_admitted && reveille_api::is_for_socket(&request) {
+        // A browser cannot send the token with this: the connection brings it before it does anything.
+        request.extensions_mut().insert(door.token_in_init());
+    } else if !is_admitted {
         let refusal = problem(
             StatusCode::UNAUTHORIZED,
             "unauthorized",

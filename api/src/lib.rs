@@ -23,6 +23,7 @@ use reveille_shared::runtime::Context;
 
 pub use self::auth::{Caller, Scope};
 pub use self::error::{Problem, problem_response};
+pub use self::graphql::{TokenCheck, TokenInInit, is_for_page, is_for_socket};
 pub use self::service::Service;
 
 /// The GraphQL schema as text, as it is checked in.

@@ -4,11 +4,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::async_trait::async_trait;
-use async_graphql::extensions::{Extension, ExtensionContext, ExtensionFactory, NextParseQuery, NextValidation};
+use async_graphql::extensions::{
+    Extension, ExtensionContext, ExtensionFactory, NextExecute, NextParseQuery, NextValidation,
+};
 use async_graphql::parser::types::{ExecutableDocument, FragmentDefinition, Selection, SelectionSet};
-use async_graphql::{Error, Name, Positioned, ServerError, ServerResult, ValidationResult, Variables};
+use async_graphql::{Error, Name, Positioned, Response, ServerError, ServerResult, ValidationResult, Variables};
 
 use super::errors::{INVALID, LIMIT, failure, with_code};
 use crate::error::Problem;
@@ -37,12 +40,17 @@ pub(super) fn page_size(first: Option<i32>) -> Result<i32, Error> {
     Err(failure(&Problem::bad_query("first", format!("first is a number from 1 to {PAGE_MAX}"))))
 }
 
-/// Counts root fields and aliases, and gives every refusal of a request its code.
-pub(super) struct Limits;
+/// Counts root fields and aliases, ends what takes too long (over a WebSocket too, where no shelter stands),
+/// and gives every refusal of a request its code.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// How long one execution may take.
+    pub(super) time: Duration,
+}
 
 impl ExtensionFactory for Limits {
     fn create(&self) -> Arc<dyn Extension> {
-        Arc::new(Self)
+        Arc::new(*self)
     }
 }
 
@@ -59,6 +67,16 @@ impl Extension for Limits {
         let document = parsed.map_err(|error| with_code(error, INVALID))?;
         check(&document).map_err(|sentence| with_code(ServerError::new(sentence, None), LIMIT))?;
         Ok(document)
+    }
+
+    async fn execute(&self, ctx: &ExtensionContext<'_>, operation: Option<&str>, next: NextExecute<'_>) -> Response {
+        match tokio::time::timeout(self.time, next.run(ctx, operation)).await {
+            Ok(response) => response,
+            Err(_elapsed) => {
+                let sentence = "the request was given up; whether it took effect is unknown";
+                Response::from_errors(vec![with_code(ServerError::new(sentence, None), "timeout")])
+            }
+        }
     }
 
     async fn validation(

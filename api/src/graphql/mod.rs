@@ -9,40 +9,89 @@ mod input;
 mod json;
 mod limits;
 mod mutation;
+mod page;
 mod query;
+mod socket;
+mod subscription;
 mod types;
+mod watch;
 
-use async_graphql::{EmptySubscription, Request as GraphqlRequest, Response as Answer, Schema, ServerError};
+use async_graphql::{Request as GraphqlRequest, Response as Answer, Schema, SchemaBuilder, ServerError};
+use std::time::Duration;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use reveille_shared::runtime::Context;
 
 use self::errors::{INVALID, with_code};
 use self::limits::{COMPLEXITY_MAX, DEPTH_MAX, Limits};
 use self::mutation::Mutation;
+pub(crate) use self::page::asset;
 use self::query::Query;
+pub(crate) use self::socket::Sockets;
+pub use self::socket::{TokenCheck, TokenInInit};
+use self::subscription::Subscription;
+use self::watch::Watchers;
 use crate::error::Problem;
 use crate::http::request::body;
 use crate::http::{Acting, App};
 
+/// Where all of it is.
+const PATH: &str = "/graphql";
 /// The media type of GraphQL over HTTP, whose status codes tell whether a request was executed.
 const RESPONSE_JSON: &str = "application/graphql-response+json";
 
 /// Queries, mutations and subscriptions of one process.
-pub(crate) type GraphqlSchema = Schema<Query, Mutation, EmptySubscription>;
+pub(crate) type GraphqlSchema = Schema<Query, Mutation, Subscription>;
 
-/// The schema with its limits.
-pub(crate) fn schema() -> GraphqlSchema {
-    Schema::build(Query, Mutation, EmptySubscription)
-        .limit_depth(DEPTH_MAX)
-        .limit_complexity(COMPLEXITY_MAX)
-        .extension(Limits)
-        .finish()
+/// The schema with its limits; one execution may take `time`.
+pub(crate) fn schema(context: &Context, time: Duration) -> GraphqlSchema {
+    bare_schema().extension(Limits { time }).data(Watchers::new(context)).finish()
+}
+
+fn bare_schema() -> SchemaBuilder<Query, Mutation, Subscription> {
+    Schema::build(Query, Mutation, Subscription).limit_depth(DEPTH_MAX).limit_complexity(COMPLEXITY_MAX)
 }
 
 /// The schema as text.
 pub(crate) fn sdl() -> String {
-    schema().sdl()
+    bare_schema().finish().sdl()
+}
+
+/// Whether this asks for what holds no data, and is shown to whoever asks: the page to try queries on.
+pub fn is_for_page<B>(request: &axum::http::Request<B>) -> bool {
+    let path = request.uri().path();
+    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_page = path == PATH && accepts_html(request.headers()) && !request.headers().contains_key(header::UPGRADE);
+    is_get && (is_page || path.starts_with("/graphql/assets/"))
+}
+
+/// Whether this opens a WebSocket, on which a browser cannot send a token: let it in with a [`TokenInInit`].
+pub fn is_for_socket<B>(request: &axum::http::Request<B>) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    let is_websocket = upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
+    request.method() == Method::GET && request.uri().path() == PATH && is_websocket
+}
+
+/// Becomes a WebSocket, or shows the page to try queries on.
+pub(crate) async fn look(
+    State(app): State<App>,
+    Acting(service): Acting,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let headers = request.headers();
+    if let Ok(upgrade) = upgrade {
+        return socket::upgrade(&app, service, headers, request.extensions(), upgrade);
+    }
+    if accepts_html(headers) {
+        return Ok(page::show());
+    }
+    let detail = "send queries and mutations by POST; GET is for browsers and WebSockets";
+    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed", detail))
 }
 
 /// Executes one query or mutation.
@@ -66,6 +115,11 @@ pub(crate) async fn execute(
         }
     };
     Ok(written(&answer, &headers))
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -10,20 +10,19 @@
 //! cannot set headers on one either: a connection that the door let in without a token brings it in its
 //! `connection_init`, see [`TokenInInit`].
 
-use std::pin::Pin;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_graphql::http::{ClientMessage, WebSocket as Protocol, WebSocketProtocols, WsMessage};
 use async_graphql::{Data, Error, Executor, Request as GraphqlRequest, Response as Answer, ServerError};
-use axum::extract::State;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::{Extensions, HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt, stream};
 use reveille_shared::runtime::Context;
 use serde_json::Value;
@@ -33,7 +32,7 @@ use super::GraphqlSchema;
 use super::errors::{LIMIT, with_code};
 use crate::auth::Caller;
 use crate::error::Problem;
-use crate::http::{Acting, App};
+use crate::http::App;
 use crate::service::Service;
 
 /// The one protocol spoken.
@@ -93,7 +92,12 @@ pub(super) fn upgrade(
     }
     let Ok(turn) = app.sockets.turns.clone().try_acquire_owned() else {
         let detail = format!("this process serves {CONNECTIONS_MAX} WebSockets at most");
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", "too many connections", detail));
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_connections",
+            "too many connections",
+            detail,
+        ));
     };
     let connection = Connection {
         context: service.context().clone(),
@@ -121,69 +125,156 @@ struct Connection {
     _turn: OwnedSemaphorePermit,
 }
 
-/// Why a connection is closed: code and reason of its last frame.
-type Closed = (u16, &'static str);
+/// How a connection ends.
+enum End {
+    /// The peer is gone, or closed it himself.
+    Gone,
+    /// He is told why, by code and reason of the last frame.
+    Closed(u16, &'static str),
+}
 
 impl Connection {
     async fn serve(self, socket: WebSocket) {
         let (mut sink, mut source) = socket.split();
-        let closed = self.converse(&mut sink, &mut source).await;
-        if let Some((code, reason)) = closed {
+        let Err(end) = self.converse(&mut sink, &mut source).await;
+        if let End::Closed(code, reason) = end {
             let frame = CloseFrame { code, reason: reason.into() };
-            // A peer that is gone hears no farewell.
+            // A peer who is gone by now hears no farewell.
             let _ = tokio::time::timeout(SEND_LIMIT, sink.send(Message::Close(Some(frame)))).await;
         }
     }
 
-    /// Speaks with the peer until one of the two ends it; what the peer is told then, if he is there.
+    /// Speaks with the peer until one of the two ends it.
     async fn converse(
         &self,
-        sink: &mut (impl futures_util::Sink<Message> + Unpin),
-        source: &mut (impl stream::Stream<Item = Result<Message, axum::Error>> + Unpin),
-    ) -> Option<Closed> {
+        sink: &mut SplitSink<WebSocket, Message>,
+        source: &mut SplitStream<WebSocket>,
+    ) -> Result<Infallible, End> {
         let clock = self.context.clock.clock().clone();
         let stopping = self.context.lifecycle.stopping().clone();
+        let admitted = Arc::new(AtomicBool::new(false));
         let (inbox, messages) = mpsc::channel::<ClientMessage>(1);
         let messages = stream::unfold(messages, async |mut messages| Some((Ok(messages.recv().await?), messages)));
-        let admitted = Arc::new(AtomicBool::new(false));
         let protocol = Protocol::from_message_stream(self.operations.clone(), messages, WebSocketProtocols::GraphQLWS)
             .on_connection_init(self.admission(admitted.clone()));
         tokio::pin!(protocol);
         let mut waiting: Option<ClientMessage> = None;
-        let (began, mut heard_at) = (clock.monotonic(), clock.monotonic());
-        let mut ping_at = began + PING_EVERY;
+        let began = clock.monotonic();
+        let (mut heard_at, mut ping_at) = (began, began + PING_EVERY);
         loop {
             let is_admitted = admitted.load(Ordering::SeqCst);
-            let deadline = if is_admitted { heard_at + SILENCE_MAX } else { began + INIT_LIMIT };
+            let (deadline, too_late) = match is_admitted {
+                true => (heard_at + SILENCE_MAX, End::Closed(1001, "silent")),
+                false => (began + INIT_LIMIT, End::Closed(4408, "Connection initialisation timeout")),
+            };
             tokio::select! {
-                () = stopping.cancelled() => return Some((1001, "going away")),
-                () = clock.sleep_until(deadline) => {
-                    return Some(if is_admitted { (1001, "silent") } else { (4408, "Connection initialisation timeout") });
-                }
+                () = stopping.cancelled() => return Err(End::Closed(1001, "going away")),
+                () = clock.sleep_until(deadline) => return Err(too_late),
                 () = clock.sleep_until(ping_at) => {
                     ping_at = clock.monotonic() + PING_EVERY;
-                    send(sink, Message::Ping(Vec::new().into())).await?;
+                    send(sink, Message::Ping(Bytes::new())).await?;
                 }
                 permit = inbox.reserve(), if waiting.is_some() => {
                     if let (Ok(permit), Some(message)) = (permit, waiting.take()) {
                         permit.send(message);
                     }
                 }
-                // One message at a time: a peer that sends faster than it is served waits.
+                // One message at a time: a peer who sends faster than he is served waits.
                 frame = source.next(), if waiting.is_none() => {
                     heard_at = clock.monotonic();
-                    match frame?.ok()? {
+                    let Some(Ok(frame)) = frame else { return Err(End::Gone) };
+                    match frame {
                         Message::Text(text) => waiting = Some(read(text.as_bytes(), is_admitted)?),
                         Message::Binary(bytes) => waiting = Some(read(&bytes, is_admitted)?),
-                        Message::Close(_) => return None,
+                        Message::Close(_) => return Err(End::Gone),
                         Message::Ping(_) | Message::Pong(_) => {}
                     }
                 }
-                message = protocol.next() => match message? {
-                    WsMessage::Text(text) => send(sink, Message::Text(text.into())).await?,
-                    WsMessage::Close(..) if !is_admitted => return Some((4403, "Forbidden")),
-                    WsMessage::Close(code, _) => return Some((code, "protocol error")),
+                message = protocol.next() => match message {
+                    Some(WsMessage::Text(text)) => send(sink, Message::Text(text.into())).await?,
+                    Some(WsMessage::Close(..)) if !is_admitted => return Err(End::Closed(4403, "Forbidden")),
+                    Some(WsMessage::Close(code, _)) => return Err(End::Closed(code, "protocol error")),
+                    None => return Err(End::Gone),
                 },
+            }
+        }
+    }
+
+    /// Who the connection acts for, once it has said so.
+    fn admission(
+        &self,
+        admitted: Arc<AtomicBool>,
+    ) -> impl FnOnce(Value) -> BoxFuture<'static, Result<Data, Error>> + Send + 'static {
+        let (service, token) = (self.service.clone(), self.token.clone());
+        move |payload| {
+            Box::pin(async move {
+                let service = match token {
+                    None => service,
+                    Some(TokenInInit(check)) => {
+                        let bearer = bearer(&payload).ok_or_else(forbidden)?;
+                        service.acting_for(check(bearer).await.ok_or_else(forbidden)?)
+                    }
+                };
+                let mut data = Data::default();
+                data.insert(service);
+                admitted.store(true, Ordering::SeqCst);
+                Ok(data)
+            })
+        }
+    }
+}
+
+async fn send(sink: &mut SplitSink<WebSocket, Message>, message: Message) -> Result<(), End> {
+    match tokio::time::timeout(SEND_LIMIT, sink.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(End::Gone),
+    }
+}
+
+/// A message of the protocol; the codes are those of its specification.
+fn read(bytes: &[u8], is_admitted: bool) -> Result<ClientMessage, End> {
+    match serde_json::from_slice(bytes) {
+        Ok(ClientMessage::Start { .. }) if !is_admitted => Err(End::Closed(4401, "Unauthorized")),
+        Ok(message) => Ok(message),
+        Err(_) => Err(End::Closed(4400, "not a message of graphql-transport-ws")),
+    }
+}
+
+/// The token in the payload of a `connection_init`, whatever the case of its name.
+fn bearer(payload: &Value) -> Option<String> {
+    let mut members = payload.as_object()?.iter();
+    let (_, value) = members.find(|(name, _)| name.eq_ignore_ascii_case("authorization"))?;
+    let (scheme, token) = value.as_str()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+fn forbidden() -> Error {
+    Error::new("Forbidden")
+}
+
+/// The operations of one connection.
+#[derive(Clone)]
+struct Operations {
+    schema: GraphqlSchema,
+    turns: Arc<Semaphore>,
+}
+
+impl Executor for Operations {
+    async fn execute(&self, request: GraphqlRequest) -> Answer {
+        self.schema.execute(request).await
+    }
+
+    fn execute_stream(&self, request: GraphqlRequest, data: Option<Arc<Data>>) -> BoxStream<'static, Answer> {
+        match self.turns.clone().try_acquire_owned() {
+            Ok(turn) => {
+                let answers = Executor::execute_stream(&self.schema, request, data);
+                // The turn ends with the stream.
+                answers.inspect(move |_| _ = &turn).boxed()
+            }
+            Err(_) => {
+                let sentence = format!("a connection has {OPERATIONS_MAX} operations at a time at most");
+                let error = with_code(ServerError::new(sentence, None), LIMIT);
+                stream::once(async { Answer::from_errors(vec![error]) }).boxed()
             }
         }
     }

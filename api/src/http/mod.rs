@@ -32,6 +32,7 @@ pub(crate) struct App {
     service: Service,
     metrics: ApiMetrics,
     pub(crate) graphql: GraphqlSchema,
+    pub(crate) sockets: graphql::Sockets,
 }
 
 /// The service, acting for the caller of a request.
@@ -49,7 +50,8 @@ impl FromRequestParts<App> for Acting {
 pub(crate) fn router(context: Context, settings: Settings) -> Router {
     let app = App {
         metrics: ApiMetrics::register(&context.metrics),
-        graphql: graphql::schema(),
+        graphql: graphql::schema(&context, settings.request_timeout),
+        sockets: graphql::Sockets::new(),
         service: Service::new(context, &settings),
     };
     let shelter = Shelter::new(settings.request_timeout);
@@ -64,7 +66,8 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         .route("/schedules/{id}/runs", get(runs::list))
         .route("/runs/{id}", get(runs::show))
         .route("/wake", get(runs::wake))
-        .route("/graphql", post(graphql::execute))
+        .route("/graphql", get(graphql::look).post(graphql::execute))
+        .route("/graphql/assets/{name}", get(graphql::asset))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(shelter, shelter::answer))

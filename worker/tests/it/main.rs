@@ -17,5 +17,6 @@ mod redis_target;
 mod rest;
 mod retry;
 mod shutdown;
+mod stages;
 mod unreliable;
 mod wake;
