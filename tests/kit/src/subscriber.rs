@@ -76,7 +76,7 @@ impl Subscriber {
         heard.await.expect("a message in time")
     }
 
-    /// The data of the next `next` message.
+    /// The data of the next message, which is one of an operation.
     pub async fn next(&mut self) -> Value {
         match self.hear().await {
             Heard::Message(message) if message["type"] == "next" => {
@@ -84,6 +84,20 @@ impl Subscriber {
                 message["payload"]["data"].clone()
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// The data of the next message of this operation; those of others are passed over.
+    pub async fn next_of(&mut self, id: &str) -> Value {
+        loop {
+            match self.hear().await {
+                Heard::Message(message) if message["id"] == id && message["type"] == "next" => {
+                    assert_eq!(message["payload"]["errors"], Value::Null, "{message}");
+                    return message["payload"]["data"].clone();
+                }
+                Heard::Message(_) => {}
+                Heard::Closed(code) => panic!("closed with {code}"),
+            }
         }
     }
 }
