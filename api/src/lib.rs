@@ -7,6 +7,7 @@
 pub mod auth;
 mod commit;
 mod error;
+mod graphql;
 mod http;
 mod limits;
 mod metrics;
@@ -26,6 +27,11 @@ pub use self::auth::{Access, Caller};
 pub use self::error::{Problem, problem_response};
 pub use self::limits::Limits;
 pub use self::service::Service;
+
+/// The GraphQL schema as text, as it is checked in.
+pub fn graphql_sdl() -> String {
+    graphql::sdl()
+}
 
 /// Settings of the API.
 #[derive(Clone, Debug)]

@@ -368,6 +368,10 @@ impl Service {
         client.application == *own
     }
 
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     pub(crate) fn context(&self) -> &Context {
         &self.context
     }

@@ -147,7 +147,7 @@ impl<'a> Term<'a> {
             BusEvent::Wake(state) | BusEvent::Nudge(state) | BusEvent::Heartbeat(state) => {
                 self.watch.on_state(now, state)
             }
-            BusEvent::Resigned | BusEvent::Disconnected => {}
+            BusEvent::Resigned | BusEvent::Disconnected | BusEvent::StagesWanted => {}
         }
     }
 

@@ -36,6 +36,7 @@ use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
 use crate::settle::Queued;
 use crate::spans;
+use crate::stages::{Stages, Told};
 
 /// What the attempts of a worker share.
 pub(crate) struct Attempts {
@@ -45,6 +46,7 @@ pub(crate) struct Attempts {
     pub(crate) dispatchers: Arc<Dispatchers>,
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) stages: Arc<Stages>,
     pub(crate) settlements: mpsc::Sender<Queued>,
     /// Fires when the calls in flight have had the time that a shutdown gives them.
     pub(crate) drain_over: CancellationToken,
@@ -80,19 +82,20 @@ enum Ended {
 impl Attempts {
     /// Attempts a claimed run.
     pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim: ClaimedBy) {
+        let told = self.stages.claimed(&run);
         if self.context.lifecycle.stopping().is_cancelled() {
-            return self.settle(&run, Exit::HandBack { wait_ms: 0 }, None, None).await;
+            return self.settle(&run, Exit::HandBack { wait_ms: 0 }, None, (None, told)).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
-            Ok(plan) => self.open_and_dispatch(&run, *plan, claim).await,
-            Err(exit) => self.settle_at_once(&run, *exit).await,
+            Ok(plan) => self.open_and_dispatch(&run, *plan, claim, told).await,
+            Err(exit) => self.settle_at_once(&run, *exit, told).await,
         }
     }
 
-    async fn open_and_dispatch(&self, run: &ClaimedRun, mut plan: Plan, claim: ClaimedBy) {
+    async fn open_and_dispatch(&self, run: &ClaimedRun, mut plan: Plan, claim: ClaimedBy, told: Option<Told>) {
         let shown = self.shown(&plan.definition);
         match self.settings.sealer.unseal(&mut plan.definition) {
-            Ok(()) => self.dispatch(run, &plan, &shown, claim).await,
+            Ok(()) => self.dispatch(run, &plan, &shown, claim, told).await,
             Err(unopened) => {
                 self.metrics.secrets_unopened.inc();
                 tracing::error!(
@@ -101,7 +104,7 @@ impl Attempts {
                     error = %unopened,
                     "a secret stays sealed, the run is postponed; give this worker the key with --secret-key"
                 );
-                self.settle_at_once(run, postponed(&unopened)).await;
+                self.settle_at_once(run, postponed(&unopened), told).await;
             }
         }
     }
@@ -118,14 +121,14 @@ impl Attempts {
         }
     }
 
-    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, shown: &str, claim: ClaimedBy) {
+    async fn dispatch(&self, run: &ClaimedRun, plan: &Plan, shown: &str, claim: ClaimedBy, told: Option<Told>) {
         let clock = self.context.clock.clock();
         let task = &plan.definition.task;
         let destination = Destination::of(task, &self.settings.connections);
         let passage =
             destination.as_ref().map(|to| self.breakers.enter(to.endpoint.shared(task.kind), clock.monotonic()));
         let passage = match passage {
-            Ok(Err(wait)) => return self.leave_alone(run, plan, wait).await,
+            Ok(Err(wait)) => return self.leave_alone(run, plan, wait, told).await,
             Ok(Ok(passage)) => Some(passage),
             Err(_) => None,
         };
@@ -133,7 +136,7 @@ impl Attempts {
         let lease = self.leases.hold(run, claim.sent_at, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
-            return self.lease_lost(run, task.kind);
+            return self.lease_lost(run, task.kind, told.as_ref());
         }
         let began = clock.monotonic();
         let started_at = self.context.clock.now_ms();
@@ -145,6 +148,7 @@ impl Attempts {
         }
         let first_byte = FirstByte::new(self.context.clock.clone());
         let mut traced = spans::dispatch(&self.context.tracer, run, plan, claim.span);
+        self.stages.dispatched(told.as_ref());
         let sent = Sent { shown, first_byte: &first_byte, traceparent: traced.traceparent() };
         let place = sent.traceparent;
         let ended = match destination {
@@ -167,12 +171,12 @@ impl Attempts {
         match ended {
             Ended::LeaseLost => {
                 spans::given_up(&mut traced, OutcomeCode::LeaseLost.as_str());
-                self.lease_lost(run, task.kind);
+                self.lease_lost(run, task.kind, told.as_ref());
             }
             Ended::DrainOver => {
                 spans::given_up(&mut traced, "cut_short");
                 drop(traced);
-                self.settle(run, cut_short(plan, run, span), Some(record(None)), place).await;
+                self.settle(run, cut_short(plan, run, span), Some(record(None)), (place, told)).await;
             }
             Ended::Answered(answer) => {
                 spans::dispatched(&mut traced, &answer.outcome, started_at - run.due_at);
@@ -183,7 +187,7 @@ impl Attempts {
                 let record = record(is_accepted.then_some(span.ended_at));
                 log_attempt(run, &answer.outcome, &exit, lag, &record);
                 self.tell_breaker(run, plan, passage, answer.outcome.code);
-                self.settle(run, exit, Some(record), place).await;
+                self.settle(run, exit, Some(record), (place, told)).await;
             }
         }
     }
@@ -227,11 +231,11 @@ impl Attempts {
     }
 
     /// Nothing was tried, so nothing is used up: the run comes back when its target may be there again.
-    async fn leave_alone(&self, run: &ClaimedRun, plan: &Plan, wait: Duration) {
+    async fn leave_alone(&self, run: &ClaimedRun, plan: &Plan, wait: Duration, told: Option<Told>) {
         self.metrics.count_run(Some(plan.definition.task.kind), "postponed");
         let wait_ms = spread_ms(wait, fastrand::f64());
         tracing::debug!(run.id = %run.id, schedule.id = %run.schedule_id, wait_ms, "target is away, the run is postponed");
-        self.settle(run, Exit::HandBack { wait_ms }, None, None).await;
+        self.settle(run, Exit::HandBack { wait_ms }, None, (None, told)).await;
     }
 
     fn tell_breaker(&self, run: &ClaimedRun, plan: &Plan, passage: Option<Passage>, code: OutcomeCode) {
@@ -247,12 +251,13 @@ impl Attempts {
     }
 
     /// Nothing is settled: whoever has the run by now, or claims it next, decides.
-    fn lease_lost(&self, run: &ClaimedRun, target: TaskKind) {
+    fn lease_lost(&self, run: &ClaimedRun, target: TaskKind, told: Option<&Told>) {
+        self.stages.lease_lost(told);
         self.metrics.count_run(Some(target), OutcomeCode::LeaseLost.as_str());
         tracing::warn!(run.id = %run.id, run.attempt, "trust in the lease ran out, the run comes back");
     }
 
-    async fn settle_at_once(&self, run: &ClaimedRun, exit: Exit) {
+    async fn settle_at_once(&self, run: &ClaimedRun, exit: Exit, told: Option<Told>) {
         if let Some(outcome) = exit.outcome() {
             self.metrics.count_run(None, outcome.code.as_str());
             tracing::info!(
@@ -263,21 +268,22 @@ impl Attempts {
                 "run is settled without a dispatch"
             );
         }
-        self.settle(run, exit, None, None).await;
+        self.settle(run, exit, None, (None, told)).await;
     }
 
-    /// `dispatch`: the place of the span of the call that led to this.
+    /// With the place of the span of the call that led to this, and who is to be told.
     async fn settle(
         &self,
         run: &ClaimedRun,
         exit: Exit,
         attempt: Option<AttemptRecord>,
-        dispatch: Option<TraceParent>,
+        (dispatch, told): (Option<TraceParent>, Option<Told>),
     ) {
+        let told = told.or_else(|| self.stages.watched(run));
         let span = spans::settle(&self.context.tracer, run.id, dispatch);
         let settlement = Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt };
         // The queue is gone only when the shutdown gave up on it: then the lease brings the run back.
-        let _ = self.settlements.send(Queued { settlement, span }).await;
+        let _ = self.settlements.send(Queued { settlement, span, told }).await;
     }
 }
 

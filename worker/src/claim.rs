@@ -124,6 +124,9 @@ impl Claimer {
             self.attempts.metrics.degraded.set(0);
             tracing::info!("heartbeats are heard again");
         }
+        if let BusEvent::StagesWanted = event {
+            self.attempts.stages.wanted();
+        }
         if let BusEvent::Heartbeat(state) = event
             && state.db_ms > 0
         {

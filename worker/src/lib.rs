@@ -22,6 +22,7 @@ mod renew;
 mod secrets;
 mod settle;
 mod spans;
+mod stages;
 mod wait;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use self::metrics::WorkerMetrics;
 use self::renew::{Leases, renew_leases};
 pub use self::secrets::Secrets;
 use self::settle::Settler;
+use self::stages::Stages;
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -131,8 +133,12 @@ pub async fn run(context: Context, settings: Settings) {
     // nothing more is claimed.
     let (settlements, queue) = mpsc::channel(settings.concurrency.max(1));
     let (armed, own_hints) = mpsc::unbounded_channel();
-    let duties =
-        Duties::start(&context, &leases, Settler { context: context.clone(), metrics: metrics.clone(), queue, armed });
+    let stages = Arc::new(Stages::new(&context, metrics.stages_dropped.clone()));
+    let settler = Settler { context: context.clone(), metrics: metrics.clone(), stages: stages.clone(), queue, armed };
+    let duties = Duties::start(&context, &leases, settler);
+    let telling = stages.clone();
+    let closing = context.lifecycle.closing().clone();
+    context.lifecycle.spawn_attendant("worker stages", async move { telling.send(closing).await });
     let breakers = Arc::new(Breakers::new(metrics.breaker_open.clone()));
     duties.keep_tidy(&context, dispatchers.clone(), breakers.clone());
     let drain = settings.drain;
@@ -144,6 +150,7 @@ pub async fn run(context: Context, settings: Settings) {
         dispatchers,
         breakers,
         leases,
+        stages,
         settlements,
         drain_over: drain_over.clone(),
     };

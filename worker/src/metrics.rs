@@ -35,6 +35,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) degraded: Gauge,
     /// Endpoints that are left alone because they cannot be connected to.
     pub(crate) breaker_open: Gauge,
+    /// Stages that nobody could be told of.
+    pub(crate) stages_dropped: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,6 +75,7 @@ impl WorkerMetrics {
             secrets_unopened: Counter::default(),
             degraded: Gauge::default(),
             breaker_open: Gauge::default(),
+            stages_dropped: Counter::default(),
         };
         metrics.register(|registry| this.add_to(registry));
         this
@@ -106,6 +109,11 @@ impl WorkerMetrics {
             "worker_breaker_open",
             "Endpoints that are left alone because they cannot be connected to",
             self.breaker_open.clone(),
+        );
+        registry.register(
+            "worker_stages_dropped",
+            "Stages of runs that somebody watched and that were dropped",
+            self.stages_dropped.clone(),
         );
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Invariant: commit, then hint; and a hint goes to this worker's own waiting before it goes to the bus.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_shared::model::UnixMs;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::learn_clock;
 use crate::metrics::WorkerMetrics;
+use crate::stages::{Stages, Told};
 use reveille_shared::runtime::backoff::Backoff;
 
 /// Settlements sent by one statement, at most.
@@ -28,16 +30,18 @@ const GATHER: Duration = Duration::from_millis(5);
 /// database is away nobody does, so giving up would turn an outage into calls made twice.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A settlement on its way, with the span that ends when it is settled.
+/// A settlement on its way: the span that ends when it is settled, and who is to be told when it took effect.
 pub(crate) struct Queued {
     pub(crate) settlement: Settlement,
     pub(crate) span: Span,
+    pub(crate) told: Option<Told>,
 }
 
 /// The settling task of a worker.
 pub(crate) struct Settler {
     pub(crate) context: Context,
     pub(crate) metrics: WorkerMetrics,
+    pub(crate) stages: Arc<Stages>,
     pub(crate) queue: mpsc::Receiver<Queued>,
     /// Tells the worker's own waiting what became due.
     pub(crate) armed: mpsc::UnboundedSender<UnixMs>,
@@ -58,9 +62,14 @@ impl Settler {
         let mut idle_at = Duration::ZERO;
         while let Some(first) = self.queue.recv().await {
             let gathered = self.gather(first, idle_at).await;
-            let (batch, spans): (Vec<_>, Vec<_>) =
-                gathered.into_iter().map(|queued| (queued.settlement, queued.span)).unzip();
-            self.settle(&batch).await;
+            let mut batch = Vec::with_capacity(gathered.len());
+            let (mut spans, mut told) = (Vec::with_capacity(gathered.len()), Vec::with_capacity(gathered.len()));
+            for queued in gathered {
+                batch.push(queued.settlement);
+                spans.push(queued.span);
+                told.push(queued.told);
+            }
+            self.settle(&batch, &told).await;
             drop(spans);
             idle_at = self.now() + GATHER;
         }
@@ -87,14 +96,16 @@ impl Settler {
         batch
     }
 
-    async fn settle(&self, batch: &[Settlement]) {
+    /// `told` has an entry per settlement.
+    async fn settle(&self, batch: &[Settlement], told: &[Option<Told>]) {
         self.context.faults.pass("worker.settling").await;
-        if self.settle_patiently(batch).await.is_ok() {
+        if self.settle_patiently(batch, told).await.is_ok() {
             return;
         }
         // Refused for good: one of them is at fault, and must not take the others with it.
-        for settlement in batch {
-            if let Err(error) = self.settle_patiently(std::slice::from_ref(settlement)).await {
+        for (settlement, told) in batch.iter().zip(told) {
+            let alone = self.settle_patiently(std::slice::from_ref(settlement), std::slice::from_ref(told));
+            if let Err(error) = alone.await {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(run.id = %settlement.run_id, error, "settlement was refused, the run comes back by its lease");
                 self.metrics.count_settles("refused", 1);
@@ -107,7 +118,7 @@ impl Settler {
     ///
     /// # Errors
     /// What the database refused for good.
-    async fn settle_patiently(&self, batch: &[Settlement]) -> Result<(), StoreError> {
+    async fn settle_patiently(&self, batch: &[Settlement], told: &[Option<Told>]) -> Result<(), StoreError> {
         let give_up_at = self.now() + PATIENCE;
         let mut backoff = Backoff::new();
         let mut failing = false;
@@ -118,7 +129,7 @@ impl Settler {
                     if failing {
                         tracing::info!("runs are settled again");
                     }
-                    self.settled(batch, &settled, sent_at).await;
+                    self.settled(batch, told, &settled, sent_at).await;
                     return Ok(());
                 }
                 Err(error @ StoreError::Unavailable(_)) => {
@@ -142,7 +153,7 @@ impl Settler {
         }
     }
 
-    async fn settled(&self, batch: &[Settlement], settled: &Settled, sent_at: Duration) {
+    async fn settled(&self, batch: &[Settlement], told: &[Option<Told>], settled: &Settled, sent_at: Duration) {
         self.context.faults.pass("worker.settled").await;
         learn_clock(&self.context.clock, settled.now, sent_at);
         if let Some(armed) = settled.armed_min {
@@ -151,10 +162,11 @@ impl Settler {
             self.context.hints.hint(armed);
         }
         let mut done = 0;
-        for (settlement, result) in batch.iter().zip(&settled.results) {
+        for ((settlement, told), result) in batch.iter().zip(told).zip(&settled.results) {
             match result {
                 SettleResult::Done(state) => {
                     done += 1;
+                    self.stages.settled(told.as_ref(), &settlement.exit, *state);
                     if *state == RunState::Dead {
                         self.metrics.dead_letters.inc();
                         tracing::warn!(run.id = %settlement.run_id, "run is kept as a dead letter");

@@ -25,7 +25,7 @@ const CHUNK: usize = 500;
 type Shown = (ScheduleId, Box<RawValue>);
 
 /// What matches a list's query and was not read yet.
-pub(super) struct Listing {
+pub(crate) struct Listing {
     service: Service,
     filter: ScheduleFilter,
     status: Option<Status>,
@@ -35,7 +35,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn new(
+    pub(crate) fn new(
         service: Service,
         filter: ScheduleFilter,
         status: Option<Status>,
@@ -45,7 +45,7 @@ impl Listing {
     }
 
     /// At most `limit` documents, and after which id the next page starts when there is one.
-    pub(super) async fn page(mut self, limit: usize) -> Result<(Vec<Box<RawValue>>, Option<ScheduleId>), Problem> {
+    pub(crate) async fn page(mut self, limit: usize) -> Result<(Vec<Box<RawValue>>, Option<ScheduleId>), Problem> {
         let wanted = limit + 1; // one more tells whether there is a next page
         if self.status.is_none() {
             self.chunk = wanted.min(CHUNK);

@@ -4,15 +4,18 @@
 mod csv;
 mod history;
 mod history_query;
-mod listing;
-mod query;
-mod request;
+pub(crate) mod listing;
+pub(crate) mod query;
+pub(crate) mod request;
 mod runs;
 mod schedules;
 mod shelter;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -25,6 +28,7 @@ use reveille_shared::runtime::trace::{Kind, Span, Tracer};
 use self::shelter::Shelter;
 use crate::auth::{Caller, Gate};
 use crate::error::Problem;
+use crate::graphql::{self, GraphqlSchema, TokenInInit};
 use crate::limits::{Limits, Rates};
 use crate::metrics::ApiMetrics;
 use crate::{Service, Settings};
@@ -34,16 +38,18 @@ const UNMATCHED: &str = "unmatched";
 
 /// What the handlers share.
 #[derive(Clone)]
-struct App {
-    service: Service,
+pub(crate) struct App {
+    pub(crate) service: Service,
     metrics: ApiMetrics,
     gate: Gate,
     rates: Rates,
     limits: Limits,
+    pub(crate) graphql: GraphqlSchema,
+    pub(crate) sockets: graphql::Sockets,
 }
 
 /// The service, acting for the caller of a request.
-struct Acting(Service);
+pub(crate) struct Acting(pub(crate) Service);
 
 impl FromRequestParts<App> for Acting {
     type Rejection = Problem;
@@ -61,6 +67,8 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         gate: Gate::new(context.clone(), &settings.access),
         rates: Rates::default(),
         limits: settings.limits,
+        graphql: graphql::schema(&context, settings.request_timeout),
+        sockets: graphql::Sockets::new(),
         service: Service::new(context, &settings),
     };
     let shelter = Shelter::new(settings.request_timeout);
@@ -77,6 +85,8 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         .route("/runs/{id}", get(runs::show))
         .route("/history", get(history::list))
         .route("/wake", get(runs::wake))
+        .route("/graphql", get(graphql::look).post(graphql::execute))
+        .route("/graphql/assets/{name}", get(graphql::asset))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(app.clone(), authenticate))
@@ -98,6 +108,17 @@ async fn no_method() -> Problem {
 async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let caller = match app.gate.caller(request.headers()).await {
         Ok(caller) => caller,
+        // It shows nothing but itself.
+        Err(_) if graphql::is_for_page(&request) => return next.run(request).await,
+        // A browser cannot send a key with this: the connection brings it before it does anything.
+        Err(_) if graphql::is_for_socket(&request) && !request.headers().contains_key(AUTHORIZATION) => {
+            let gate = app.gate.clone();
+            request.extensions_mut().insert(TokenInInit(Arc::new(move |token| {
+                let gate = gate.clone();
+                Box::pin(async move { gate.holder(&token).await.ok() })
+            })));
+            return next.run(request).await;
+        }
         Err(problem) => return problem.into_response(),
     };
     let now = app.service.context().clock.clock().monotonic();

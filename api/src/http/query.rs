@@ -12,7 +12,7 @@ use crate::error::Problem;
 use crate::view::Status;
 
 /// Most items of a page.
-pub(super) const PAGE_MAX: i64 = 200;
+pub(crate) const PAGE_MAX: i64 = 200;
 /// Items of a page of runs or of history that names no limit.
 pub(super) const RUNS_DEFAULT: i64 = 50;
 
@@ -50,21 +50,7 @@ impl ListQuery {
 
     /// `state` takes the schedule's state or its status word; without it finished ones are left out.
     fn select(&mut self, word: &str) -> Result<(), Problem> {
-        use ScheduleState::{Active, Finished, Paused};
-        self.status = Status::from_word(word);
-        self.states = match word {
-            "active" | "processing" => vec![Active],
-            "paused" => vec![Paused],
-            "finished" | "done" | "invalidity" => vec![Finished],
-            "idle" => vec![Active, Paused],
-            "failed" => vec![Active, Finished], // waiting for a retry, or over
-            "all" => vec![Active, Paused, Finished],
-            _ => {
-                let detail =
-                    "state is one of active, paused, finished, all, idle, processing, failed, done, invalidity";
-                return Err(Problem::bad_query("state", detail));
-            }
-        };
+        (self.states, self.status) = selected(word)?;
         Ok(())
     }
 
@@ -72,6 +58,24 @@ impl ListQuery {
     pub(super) fn next_page(query: &str, last: ScheduleId) -> String {
         with_cursor(query, &last.to_string())
     }
+}
+
+/// Which states, and which status among them, the word of a list's `state` selects.
+pub(crate) fn selected(word: &str) -> Result<(Vec<ScheduleState>, Option<Status>), Problem> {
+    use ScheduleState::{Active, Finished, Paused};
+    let states = match word {
+        "active" | "processing" => vec![Active],
+        "paused" => vec![Paused],
+        "finished" | "done" | "invalidity" => vec![Finished],
+        "idle" => vec![Active, Paused],
+        "failed" => vec![Active, Finished], // waiting for a retry, or over
+        "all" => vec![Active, Paused, Finished],
+        _ => {
+            let detail = "state is one of active, paused, finished, all, idle, processing, failed, done, invalidity";
+            return Err(Problem::bad_query("state", detail));
+        }
+    };
+    Ok((states, Status::from_word(word)))
 }
 
 /// The filter of a deletion. A parameter nobody knows is refused here: ignoring a misspelt filter would
@@ -153,12 +157,12 @@ pub(super) fn limit(text: &str) -> Result<i64, Problem> {
     limit.ok_or_else(|| Problem::bad_query("limit", format!("limit is a number from 1 to {PAGE_MAX}")))
 }
 
-fn cursor_id(text: &str) -> Result<Uuid, Problem> {
+pub(crate) fn cursor_id(text: &str) -> Result<Uuid, Problem> {
     Uuid::try_parse(text).map_err(|_| bad_cursor())
 }
 
 /// A cursor of two numbers: an instant and what orders the items of one instant.
-pub(super) fn cursor_pair(text: &str) -> Result<(UnixMs, i64), Problem> {
+pub(crate) fn cursor_pair(text: &str) -> Result<(UnixMs, i64), Problem> {
     let (at, number) = text.split_once('_').ok_or_else(bad_cursor)?;
     Ok((at.parse().map_err(|_| bad_cursor())?, number.parse().map_err(|_| bad_cursor())?))
 }

@@ -16,7 +16,7 @@ const BODY_MAX: usize = 256 * 1024;
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
 /// The body, within its limits.
-pub(super) async fn body(request: Request) -> Result<Bytes, Problem> {
+pub(crate) async fn body(request: Request) -> Result<Bytes, Problem> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > BODY_MAX) {
         return Err(too_large());

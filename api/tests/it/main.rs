@@ -4,6 +4,7 @@
 
 mod access;
 mod contract;
+mod graphql;
 mod hints;
 mod history;
 mod hostile;

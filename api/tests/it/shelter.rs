@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use axum::http::StatusCode;
 use reveille_api::Settings;
 use reveille_shared::bus::local::LocalBus;
+use reveille_shared::bus::stage::{RunStage, StageWatch};
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::bus::{Beat, Bus, BusError, Subscription};
 use reveille_shared::model::UnixMs;
@@ -63,6 +64,18 @@ impl Bus for TroubledBus {
     async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
         self.sound.backlog_read().await
     }
+    async fn stages_want(&self) -> Result<(), BusError> {
+        self.sound.stages_want().await
+    }
+
+    async fn stages_tell(&self, stages: &[RunStage]) -> Result<(), BusError> {
+        self.sound.stages_tell(stages).await
+    }
+
+    fn stages_watch(&self) -> StageWatch {
+        self.sound.stages_watch()
+    }
+
     fn subscribe(&self) -> Subscription {
         self.sound.subscribe()
     }

@@ -48,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) context: Context,
     clock: TestClock,
     now: InjectedNow,
+    pub(crate) lifecycle: Lifecycle,
     _folder: Option<TempDir>,
 }
 
@@ -89,7 +90,7 @@ impl Api {
             clock: db_clock,
             metrics: metrics.clone(),
             tracer: Tracer::off(),
-            lifecycle,
+            lifecycle: lifecycle.clone(),
             faults: faults.clone(),
         };
         Self {
@@ -101,6 +102,7 @@ impl Api {
             metrics,
             clock,
             now,
+            lifecycle,
             _folder: None,
         }
     }
@@ -109,6 +111,19 @@ impl Api {
     pub(crate) fn pass(&self, duration: Duration) {
         self.clock.advance(duration);
         self.now.advance(i64::try_from(duration.as_millis()).unwrap());
+    }
+
+    /// Serves it on a socket, with requests changed by `door`; answers the address.
+    pub(crate) async fn listen(&self, door: impl Fn(&mut Request<Body>) + Clone + Send + Sync + 'static) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let api = self.router.clone();
+        let router = Router::new().fallback(move |mut request: Request<Body>| {
+            door(&mut request);
+            api.clone().oneshot(request)
+        });
+        self.lifecycle.spawn("test server", async move { axum::serve(listener, router).await.unwrap() });
+        address
     }
 
     /// An answer whose body is still to be read.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::stage::{self, RunStage, StageFeed, StageNews, StageWatch};
 use super::subscription::{Feed, Subscription, channel};
 use super::wake::{self, WakeState, fresh_nonce};
 use super::{Beat, Bus, BusError, BusEvent};
@@ -15,9 +16,15 @@ use crate::model::UnixMs;
 use crate::store::Backlog;
 
 /// The wake state of one process.
-#[derive(Default)]
 pub struct LocalBus {
     inner: Mutex<Inner>,
+    stages: StageFeed,
+}
+
+impl Default for LocalBus {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), stages: stage::feed() }
+    }
 }
 
 #[derive(Default)]
@@ -104,6 +111,21 @@ impl Bus for LocalBus {
 
     async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
         Ok(self.lock().backlog)
+    }
+
+    async fn stages_want(&self) -> Result<(), BusError> {
+        self.lock().publish(&BusEvent::StagesWanted);
+        Ok(())
+    }
+
+    async fn stages_tell(&self, stages: &[RunStage]) -> Result<(), BusError> {
+        // An error says that nobody watches.
+        let _ = self.stages.send(StageNews::Told(stages.into()));
+        Ok(())
+    }
+
+    fn stages_watch(&self) -> StageWatch {
+        stage::watch(&self.stages, None)
     }
 
     fn subscribe(&self) -> Subscription {

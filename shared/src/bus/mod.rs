@@ -1,12 +1,13 @@
 //! The bus: hints about when to look into the store, never the truth. One wake state per namespace,
 //! published whole every time; see [`wake`] for its rules, [`waiter`] for the side that listens, [`redis`]
-//! and [`local`] for the two carriers, [`hint`] for telling them after a commit.
+//! and [`local`] for the two carriers, [`hint`] for telling them after a commit, [`stage`] for watching runs.
 //!
 //! Everything here may be lost, repeated or late at the cost of lateness only.
 
 pub mod hint;
 pub mod local;
 pub mod redis;
+pub mod stage;
 mod subscription;
 pub mod waiter;
 pub mod wake;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::stage::{RunStage, StageWatch};
 pub use self::subscription::Subscription;
 use self::wake::WakeState;
 use crate::model::UnixMs;
@@ -62,6 +64,15 @@ pub trait Bus: Send + Sync + 'static {
     /// What was told last; `None` when that is too long ago.
     async fn backlog_read(&self) -> Result<Option<Backlog>, BusError>;
 
+    /// Tells every worker that somebody watches stages; good for [`stage::INTEREST`].
+    async fn stages_want(&self) -> Result<(), BusError>;
+
+    /// Tells whoever watches of stages. Nobody watching is no error.
+    async fn stages_tell(&self, stages: &[RunStage]) -> Result<(), BusError>;
+
+    /// Watches stages for as long as the watch lives. Reconnects for ever by itself.
+    fn stages_watch(&self) -> StageWatch;
+
     /// Listens for as long as the subscription lives. Reconnects for ever by itself.
     fn subscribe(&self) -> Subscription;
 }
@@ -97,6 +108,8 @@ pub enum BusEvent {
     Heartbeat(WakeState),
     /// The monitor gave up leadership: stand at once.
     Resigned,
+    /// Somebody watches stages. Says nothing about what is due.
+    StagesWanted,
     /// The connection is gone; `Connected` follows when it is back.
     Disconnected,
 }

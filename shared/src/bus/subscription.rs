@@ -130,6 +130,10 @@ impl Waiting {
                 self.take(|waiting| matches!(waiting, BusEvent::Resigned));
                 BusEvent::Resigned
             }
+            BusEvent::StagesWanted => {
+                self.take(|waiting| matches!(waiting, BusEvent::StagesWanted));
+                BusEvent::StagesWanted
+            }
         };
         self.events.push_back(event);
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
 use reveille_shared::bus::redis::RedisBus;
+use reveille_shared::bus::stage::{RunStage, StageWatch};
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::bus::{Beat, Bus, BusError, Subscription};
 use reveille_shared::model::UnixMs;
@@ -78,6 +79,18 @@ impl Bus for SlowAnswers {
 
     async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
         self.bus.backlog_read().await
+    }
+
+    async fn stages_want(&self) -> Result<(), BusError> {
+        self.bus.stages_want().await
+    }
+
+    async fn stages_tell(&self, stages: &[RunStage]) -> Result<(), BusError> {
+        self.bus.stages_tell(stages).await
+    }
+
+    fn stages_watch(&self) -> StageWatch {
+        self.bus.stages_watch()
     }
 
     fn subscribe(&self) -> Subscription {

@@ -3,6 +3,7 @@
 mod backlog;
 mod crash_points;
 mod database_faults;
+mod graphql;
 mod history;
 mod idle;
 mod monitor_faults;
@@ -185,6 +186,11 @@ impl Client {
         // The test process has no TLS implementation of its own, and needs one although it speaks none.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { base: format!("http://{listen}"), http: reqwest::Client::new() }
+    }
+
+    /// Its address.
+    pub(crate) fn listen(&self) -> &str {
+        self.base.trim_start_matches("http://")
     }
 
     pub(crate) async fn register(&self, document: &Value) -> String {

@@ -22,6 +22,7 @@ mod process;
 mod receiver;
 mod redis;
 mod scratch;
+mod subscriber;
 
 pub use eventually::{eventually, eventually_some};
 pub use kafka::Kafka;
@@ -32,3 +33,4 @@ pub use receiver::answer::Answer;
 pub use receiver::{Delivery, Receiver};
 pub use redis::Redis;
 pub use scratch::scratch_dir;
+pub use subscriber::{Heard, Subscriber};

@@ -20,5 +20,6 @@ mod rest;
 mod retry;
 mod secrets;
 mod shutdown;
+mod stages;
 mod unreliable;
 mod wake;

@@ -1,5 +1,6 @@
 //! What goes over the channel: `{"kind":"wake","state":{…}}`, `{"kind":"nudge","state":{…}}`, `{"kind":"heartbeat","state":{…}}`,
-//! `{"kind":"resigned"}`. Written by the scripts.
+//! `{"kind":"resigned"}`. Written by the scripts;
+//! [`STAGES_WANTED`] by whoever watches stages.
 
 use serde::Deserialize;
 
@@ -12,4 +13,8 @@ pub(super) enum Message {
     Nudge(WakeState),
     Heartbeat(WakeState),
     Resigned,
+    StagesWanted,
 }
+
+/// Somebody watches stages. Versions that do not know the message pass over it.
+pub(super) const STAGES_WANTED: &str = r#"{"kind":"stages_wanted"}"#;

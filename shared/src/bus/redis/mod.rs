@@ -6,7 +6,8 @@
 //!
 //! Names, for namespace `reveille` (the braces put them into one slot of a cluster):
 //! `{reveille}:wake`, the state as JSON and the channel; `{reveille}:monitor`, who leads;
-//! `{reveille}:backlog`, how much is waiting and coming. Two installations
+//! `{reveille}:backlog`, how much is waiting and coming; `{reveille}:stages`, a channel for the stages of runs, used
+//! while somebody watches. Two installations
 //! on one server need two namespaces: database numbers separate keys, not channels.
 
 mod commands;
@@ -21,8 +22,10 @@ use ::redis::{Client, ScriptInvocation};
 use async_trait::async_trait;
 
 use self::commands::{Commands, Request};
+use self::message::STAGES_WANTED;
 use self::scripts::Scripts;
-use self::subscribe::Listener;
+use self::subscribe::{Listener, StageEar, WakeEar};
+use super::stage::{self, RunStage, StageWatch};
 use super::subscription::{Subscription, channel};
 use super::wake::{NEVER, WakeState, fresh_nonce, storable};
 use super::{Beat, Bus, BusError};
@@ -47,6 +50,7 @@ struct Names {
     wake: String,
     monitor: String,
     backlog: String,
+    stages: String,
 }
 
 impl RedisBus {
@@ -64,11 +68,18 @@ impl RedisBus {
                 wake: format!("{{{namespace}}}:wake"),
                 monitor: format!("{{{namespace}}}:monitor"),
                 backlog: format!("{{{namespace}}}:backlog"),
+                stages: format!("{{{namespace}}}:stages"),
             },
             scripts: Scripts::new(),
             clock,
             lifecycle: lifecycle.clone(),
         })
+    }
+
+    async fn publish(&self, channel: &str, message: &str) -> Result<(), BusError> {
+        let mut publish = ::redis::cmd("PUBLISH");
+        publish.arg(channel).arg(message);
+        self.commands.ask(&Request::Command(&publish)).await
     }
 
     async fn state(&self, script: &ScriptInvocation<'_>) -> Result<Option<WakeState>, BusError> {
@@ -139,16 +150,30 @@ impl Bus for RedisBus {
         parsed.map_err(|error| BusError::Unreadable(error.to_string()))
     }
 
+    async fn stages_want(&self) -> Result<(), BusError> {
+        self.publish(&self.names.wake, STAGES_WANTED).await
+    }
+
+    async fn stages_tell(&self, stages: &[RunStage]) -> Result<(), BusError> {
+        let text = serde_json::to_string(stages).map_err(|error| BusError::Unreadable(error.to_string()))?;
+        self.publish(&self.names.stages, &text).await
+    }
+
+    fn stages_watch(&self) -> StageWatch {
+        let stop = self.lifecycle.closing().child_token();
+        let feed = stage::feed();
+        let watch = stage::watch(&feed, Some(stop.clone().drop_guard()));
+        let ear = StageEar::new(self.names.stages.clone(), feed);
+        let listener = Listener { client: self.client.clone(), clock: self.clock.clone(), ear };
+        self.lifecycle.spawn_attendant("stage subscription", listener.run(stop));
+        watch
+    }
+
     fn subscribe(&self) -> Subscription {
         let stop = self.lifecycle.closing().child_token();
         let (feed, subscription) = channel(Some(stop.clone().drop_guard()));
-        let listener = Listener {
-            client: self.client.clone(),
-            commands: self.commands.clone(),
-            names: self.names.clone(),
-            clock: self.clock.clone(),
-            feed,
-        };
+        let ear = WakeEar { commands: self.commands.clone(), names: self.names.clone(), feed };
+        let listener = Listener { client: self.client.clone(), clock: self.clock.clone(), ear };
         self.lifecycle.spawn_attendant("bus subscription", listener.run(stop));
         subscription
     }

@@ -1,4 +1,4 @@
-//! The subscription: a connection of its own that is listened to for ever.
+//! A subscription: a connection of its own that is listened to for ever.
 //!
 //! ```text
 //!   dial ─▶ SUBSCRIBE ─▶ acknowledged ─▶ GET ─▶ Connected(state) ─▶ messages ─┐
@@ -6,19 +6,21 @@
 //!    └──────────────── 50 ms … 1 s ◀──────────────── Disconnected ◀───────────┘
 //! ```
 //!
-//! The GET comes after the acknowledgement: whatever is lowered before it is in the answer, whatever is
+//! The GET (for wake states; stages have none) comes after the acknowledgement: whatever is lowered before it is in the answer, whatever is
 //! lowered after it is a message. The other order has a gap, and a wake in it is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{Client, Msg, RedisError, Value};
+use ::redis::{Client, RedisError, Value};
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Names;
 use super::commands::{Commands, DIAL_LIMIT, REPLY_LIMIT, within};
 use super::message::Message;
+use crate::bus::stage::{RunStage, StageFeed, StageNews};
 use crate::bus::subscription::Feed;
 use crate::bus::{BusError, BusEvent};
 use crate::runtime::backoff::Backoff;
@@ -30,15 +32,107 @@ const PING_AFTER: Duration = Duration::from_secs(5);
 /// How long that answer may take.
 const PING_LIMIT: Duration = Duration::from_secs(3);
 
-pub(super) struct Listener {
-    pub(super) client: Client,
+/// What a subscription is for.
+#[async_trait]
+pub(super) trait Ear: Send + Sync + 'static {
+    /// The channel.
+    fn channel(&self) -> &str;
+
+    /// The subscription is acknowledged, at start and after every reconnect.
+    async fn connected(&self) -> Result<(), BusError>;
+
+    /// A message came.
+    fn heard(&self, payload: &[u8]);
+
+    /// The connection is gone.
+    fn disconnected(&self);
+}
+
+/// Hears wake states.
+pub(super) struct WakeEar {
     pub(super) commands: Arc<Commands>,
     pub(super) names: Names,
-    pub(super) clock: Arc<dyn Clock>,
     pub(super) feed: Feed,
 }
 
-impl Listener {
+#[async_trait]
+impl Ear for WakeEar {
+    fn channel(&self) -> &str {
+        &self.names.wake
+    }
+
+    async fn connected(&self) -> Result<(), BusError> {
+        let state = match self.commands.read(&self.names).await {
+            // Lived over as if it were missing, as the scripts do.
+            Err(BusError::Unreadable(_)) => None,
+            outcome => outcome?,
+        };
+        self.feed.put(BusEvent::Connected(state));
+        Ok(())
+    }
+
+    fn heard(&self, payload: &[u8]) {
+        // What cannot be read is from another version; the heartbeats of a monitor keep us right.
+        match serde_json::from_slice(payload) {
+            Ok(Message::Wake(state)) => self.feed.put(BusEvent::Wake(state)),
+            Ok(Message::Nudge(state)) => self.feed.put(BusEvent::Nudge(state)),
+            Ok(Message::Heartbeat(state)) => self.feed.put(BusEvent::Heartbeat(state)),
+            Ok(Message::Resigned) => self.feed.put(BusEvent::Resigned),
+            Ok(Message::StagesWanted) => self.feed.put(BusEvent::StagesWanted),
+            Err(_) => true,
+        };
+    }
+
+    fn disconnected(&self) {
+        self.feed.put(BusEvent::Disconnected);
+    }
+}
+
+/// Hears stages of runs.
+pub(super) struct StageEar {
+    channel: String,
+    feed: StageFeed,
+}
+
+impl StageEar {
+    pub(super) fn new(channel: String, feed: StageFeed) -> Self {
+        Self { channel, feed }
+    }
+
+    fn put(&self, news: StageNews) {
+        // An error says that nobody watches any more: the subscription is about to end.
+        let _ = self.feed.send(news);
+    }
+}
+
+#[async_trait]
+impl Ear for StageEar {
+    fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    async fn connected(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    fn heard(&self, payload: &[u8]) {
+        let stages: Result<Vec<RunStage>, _> = serde_json::from_slice(payload);
+        // What another version tells and this one cannot read is lost, and said to be.
+        self.put(stages.map_or(StageNews::Gap, |stages| StageNews::Told(stages.into())));
+    }
+
+    fn disconnected(&self) {
+        self.put(StageNews::Gap);
+    }
+}
+
+pub(super) struct Listener<E> {
+    pub(super) client: Client,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ear: E,
+}
+
+impl<E: Ear> Listener<E> {
     /// Listens until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) {
         tokio::select! {
@@ -53,33 +147,28 @@ impl Listener {
         loop {
             let error = match self.connect().await {
                 Ok(connection) => {
-                    outage.over();
+                    outage.over(self.ear.channel());
                     backoff.reset();
                     let error = self.hear(connection).await;
-                    self.feed.put(BusEvent::Disconnected);
+                    self.ear.disconnected();
                     BusError::Unavailable(error)
                 }
                 Err(error) => error,
             };
-            outage.begins(&error);
+            outage.begins(self.ear.channel(), &error);
             self.clock.sleep(backoff.pause()).await;
         }
     }
 
     async fn connect(&self) -> Result<Connection, BusError> {
         let connection = self.subscribe().await.map_err(BusError::Unavailable)?;
-        let state = match self.commands.read(&self.names).await {
-            // Lived over as if it were missing, as the scripts do.
-            Err(BusError::Unreadable(_)) => None,
-            outcome => outcome?,
-        };
-        self.feed.put(BusEvent::Connected(state));
+        self.ear.connected().await?;
         Ok(connection)
     }
 
     async fn subscribe(&self) -> Result<Connection, RedisError> {
         let (mut requests, messages) = within(DIAL_LIMIT, self.client.get_async_pubsub()).await?.split();
-        within(REPLY_LIMIT, requests.subscribe(&self.names.wake)).await?;
+        within(REPLY_LIMIT, requests.subscribe(self.ear.channel())).await?;
         Ok(Connection { requests, messages })
     }
 
@@ -88,7 +177,7 @@ impl Listener {
         loop {
             tokio::select! {
                 message = connection.messages.next() => match message {
-                    Some(message) => self.deliver(&message),
+                    Some(message) => self.ear.heard(message.get_payload_bytes()),
                     None => return RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
                 },
                 () = self.clock.sleep(PING_AFTER) => {
@@ -99,17 +188,6 @@ impl Listener {
                 }
             }
         }
-    }
-
-    fn deliver(&self, message: &Msg) {
-        // What cannot be read is from another version; the heartbeats of a monitor keep us right.
-        match serde_json::from_slice(message.get_payload_bytes()) {
-            Ok(Message::Wake(state)) => self.feed.put(BusEvent::Wake(state)),
-            Ok(Message::Nudge(state)) => self.feed.put(BusEvent::Nudge(state)),
-            Ok(Message::Heartbeat(state)) => self.feed.put(BusEvent::Heartbeat(state)),
-            Ok(Message::Resigned) => self.feed.put(BusEvent::Resigned),
-            Err(_) => true,
-        };
     }
 }
 
@@ -125,17 +203,17 @@ struct Outage {
 }
 
 impl Outage {
-    fn begins(&mut self, error: &BusError) {
+    fn begins(&mut self, channel: &str, error: &BusError) {
         if !self.said {
             let error: &dyn std::error::Error = error;
-            tracing::warn!(error, "wake channel lost, reconnecting");
+            tracing::warn!(channel, error, "bus channel lost, reconnecting");
             self.said = true;
         }
     }
 
-    fn over(&mut self) {
+    fn over(&mut self, channel: &str) {
         if self.said {
-            tracing::info!("wake channel back");
+            tracing::info!(channel, "bus channel back");
             self.said = false;
         }
     }
