@@ -32,8 +32,14 @@ async fn requests_are_bounded_in_depth_breadth_and_size() {
     assert_eq!(code(&api, &format!("{{ wake {{ {aliases} }} }}")).await, "limit_exceeded");
     let wide = "{ schedules(first: 200) { nodes { runs(first: 200) { nodes { id } } } } }";
     assert_eq!(code(&api, wide).await, "limit_exceeded");
-    assert_eq!(code(&api, "{ schedules(first: 200) { nodes { id name runs(first: 1) { nodes { id } } } } }").await, "limit_exceeded");
-    assert_eq!(code(&api, "{ schedules(first: 100) { nodes { id name runs(first: 1) { nodes { id } } } } }").await, "none");
+    assert_eq!(
+        code(&api, "{ schedules(first: 200) { nodes { id name runs(first: 1) { nodes { id } } } } }").await,
+        "limit_exceeded"
+    );
+    assert_eq!(
+        code(&api, "{ schedules(first: 100) { nodes { id name runs(first: 1) { nodes { id } } } } }").await,
+        "none"
+    );
     assert_eq!(code(&api, "{ ...A } fragment A on Query { ...A }").await, "invalid_graphql");
     assert_eq!(code(&api, "{ nothing }").await, "invalid_graphql");
     assert_eq!(code(&api, "{").await, "invalid_graphql");
@@ -55,7 +61,10 @@ async fn a_request_is_one_json_body_by_post() {
     let query = json!({"query": "{ wake { known } }"}).to_string();
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/graphql"] {
         let answer = post(&api, kind, &query).await;
-        assert_eq!((answer.status, &answer.json["code"]), (StatusCode::UNSUPPORTED_MEDIA_TYPE, &json!("unsupported_media_type")));
+        assert_eq!(
+            (answer.status, &answer.json["code"]),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, &json!("unsupported_media_type"))
+        );
     }
     assert_eq!(post(&api, "application/json; charset=utf-8", &query).await.json["data"]["wake"]["known"], false);
     for body in ["", "[]", "7", "{\"query\":7}", &format!("[{query},{query}]")] {
@@ -71,12 +80,16 @@ async fn a_request_is_one_json_body_by_post() {
 async fn the_newer_media_type_tells_by_status_what_was_not_executed() {
     let api = Api::start().await;
     let send = async |query: &str| {
-        let request = Request::builder().method(Method::POST).uri("/graphql").header("content-type", "application/json");
+        let request =
+            Request::builder().method(Method::POST).uri("/graphql").header("content-type", "application/json");
         let request = request.header("accept", "application/graphql-response+json, application/json;q=0.9");
         api.send(request.body(Body::from(json!({"query": query}).to_string())).unwrap()).await
     };
     let good = send("{ wake { known } }").await;
-    assert_eq!((good.status, &good.headers["content-type"]), (StatusCode::OK, &"application/graphql-response+json".parse().unwrap()));
+    assert_eq!(
+        (good.status, &good.headers["content-type"]),
+        (StatusCode::OK, &"application/graphql-response+json".parse().unwrap())
+    );
     let bad = send("{ nothing }").await;
     assert_eq!((bad.status, &bad.json["data"]), (StatusCode::BAD_REQUEST, &Value::Null));
 }

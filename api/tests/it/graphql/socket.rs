@@ -70,18 +70,20 @@ async fn a_subscriber_sees_what_he_asked_for_and_nobody_is_bothered_without_one(
     subscriber.subscribe("2", STAGES, json!({"scheduleId": seen.schedule_id})).await;
     subscriber.send(&json!({"id": "1", "type": "complete"})).await;
     assert_eq!(subscriber.hear().await, Heard::Message(json!({"id": "1", "type": "complete"})));
-    let settled = RunStage { stage: Stage::Settled, state: RunState::Succeeded, outcome: Some("ok".to_owned()), ..seen };
+    let settled =
+        RunStage { stage: Stage::Settled, state: RunState::Succeeded, outcome: Some("ok".to_owned()), ..seen };
     api.bus.stages_tell(&[stage("chef", "system", Stage::Claimed), settled]).await.unwrap();
     let last = subscriber.next().await["runStages"].clone();
     assert_eq!((&last["stage"], &last["outcome"]), (&json!("SETTLED"), &json!("ok")));
 
     drop(subscriber);
     // As long as somebody watches, the workers are told again and again; then no more.
+    let workers = tokio::sync::Mutex::new(workers);
     eventually(SOON, "the interest ends", || async {
+        let mut workers = workers.lock().await;
         while workers.try_recv().is_some() {}
         api.pass(Duration::from_secs(6));
-        tokio::task::yield_now().await;
-        workers.try_recv().is_none()
+        tokio::time::timeout(Duration::from_millis(100), workers.recv()).await.is_err()
     })
     .await;
 }
@@ -129,23 +131,29 @@ async fn a_connection_that_does_not_say_who_it_is_does_nothing() {
         connection.send(&message).await;
         assert_eq!(connection.hear().await, Heard::Closed(code), "{message}");
     };
-    for payload in [Value::Null, json!({}), json!("x"), json!({"Authorization": "Bearer wrong"}),
-        json!({"Authorization": "of-chef"}), json!({"Authorization": 7})] {
+    for payload in [
+        Value::Null,
+        json!({}),
+        json!("x"),
+        json!({"Authorization": "Bearer wrong"}),
+        json!({"Authorization": "of-chef"}),
+        json!({"Authorization": 7}),
+    ] {
         check(json!({"type": "connection_init", "payload": payload}), 4403).await;
     }
     check(json!({"id": "1", "type": "subscribe", "payload": {"query": "{ wake { known } }"}}), 4401).await;
     check(json!({"type": "nothing"}), 4400).await;
     check(json!([]), 4400).await;
     let mut silent = Subscriber::connect(&address, &[]).await.unwrap();
-    let ((), heard) = tokio::join!(
-        async {
-            for _ in 0..40 {
+    let heard = tokio::select! {
+        heard = silent.hear() => heard,
+        () = async {
+            loop {
                 api.pass(Duration::from_secs(1));
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
-        },
-        silent.hear()
-    );
+        } => unreachable!(),
+    };
     assert_eq!(heard, Heard::Closed(4408));
 }
 
