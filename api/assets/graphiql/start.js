@@ -7,7 +7,8 @@ socket.protocol = address.protocol === "https:" ? "wss:" : "ws:";
 
 const example = `# Queries, mutations and subscriptions of this service. The schema is in the book on the left.
 #
-# With a token: open "Headers" below and write {"Authorization": "Bearer …"}
+# With a token: open "Headers" below, write {"Authorization": "Bearer …"}, and fetch the schema
+# again (the arrows on the left).
 
 {
   wake {
@@ -29,9 +30,17 @@ const example = `# Queries, mutations and subscriptions of this service. The sch
 }
 `;
 
+const fetcher = GraphiQL.createFetcher({ url: address.href, subscriptionUrl: socket.href });
+
+// GraphiQL knows a subscription by its document, which it reads only when it has the schema.
+function withDocument(request, options) {
+  const documentAST = options?.documentAST ?? GraphiQL.GraphQL.parse(request.query);
+  return fetcher(request, { ...options, documentAST });
+}
+
 ReactDOM.createRoot(document.getElementById("graphiql")).render(
   React.createElement(GraphiQL, {
-    fetcher: GraphiQL.createFetcher({ url: address.href, subscriptionUrl: socket.href }),
+    fetcher: withDocument,
     defaultQuery: example,
     defaultEditorToolsVisibility: true,
   }),

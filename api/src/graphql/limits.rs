@@ -71,7 +71,12 @@ impl Extension for Limits {
 
     async fn execute(&self, ctx: &ExtensionContext<'_>, operation: Option<&str>, next: NextExecute<'_>) -> Response {
         match tokio::time::timeout(self.time, next.run(ctx, operation)).await {
-            Ok(response) => response,
+            Ok(mut response) => {
+                let errors = std::mem::take(&mut response.errors).into_iter();
+                // Those of resolvers have one; the rest is what the crate finds wrong with the request.
+                response.errors = errors.map(|error| with_code(error, INVALID)).collect();
+                response
+            }
             Err(_elapsed) => {
                 let sentence = "the request was given up; whether it took effect is unknown";
                 Response::from_errors(vec![with_code(ServerError::new(sentence, None), "timeout")])

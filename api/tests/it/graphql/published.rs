@@ -38,7 +38,7 @@ async fn its_clients_register_list_and_unregister_by_name() {
         "task": {
             "type": "rest",
             "connection": {"host": "http://localhost:3000/run", "topic": null,
-                           "headers": {"Content-Type": "application/json", "X-One": "1"}},
+                           "headers": {"X-One": "1"}},
             "data": {"instanceName": "x", "variables": {}},
             "historyCheck": false, "failedPolicy": "RETRY_DLQ", "maxRetryCount": 3,
             "status": "IDLE", "iteration": 0, "last_run": null, "retryCount": 0, "next": 1_800_003_600

@@ -78,11 +78,12 @@ async fn a_subscriber_sees_what_he_asked_for_and_nobody_is_bothered_without_one(
 
     drop(subscriber);
     // As long as somebody watches, the workers are told again and again; then no more.
+    let workers = tokio::sync::Mutex::new(workers);
     eventually(SOON, "the interest ends", || async {
+        let mut workers = workers.lock().await;
         while workers.try_recv().is_some() {}
         api.pass(Duration::from_secs(6));
-        tokio::task::yield_now().await;
-        workers.try_recv().is_none()
+        tokio::time::timeout(Duration::from_millis(100), workers.recv()).await.is_err()
     })
     .await;
 }
@@ -144,15 +145,15 @@ async fn a_connection_that_does_not_say_who_it_is_does_nothing() {
     check(json!({"type": "nothing"}), 4400).await;
     check(json!([]), 4400).await;
     let mut silent = Subscriber::connect(&address, &[]).await.unwrap();
-    let ((), heard) = tokio::join!(
-        async {
-            for _ in 0..40 {
+    let heard = tokio::select! {
+        heard = silent.hear() => heard,
+        () = async {
+            loop {
                 api.pass(Duration::from_secs(1));
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
-        },
-        silent.hear()
-    );
+        } => unreachable!(),
+    };
     assert_eq!(heard, Heard::Closed(4408));
 }
 
