@@ -14,7 +14,12 @@ use serde_json::Value;
 use crate::support::{Answer, Api, START, document};
 
 /// Makes a key and answers what its holder sends.
-async fn key(api: &Api, scope: Scope, application: Option<&str>, expires_at: Option<i64>) -> (uuid::Uuid, String) {
+pub(crate) async fn key(
+    api: &Api,
+    scope: Scope,
+    application: Option<&str>,
+    expires_at: Option<i64>,
+) -> (uuid::Uuid, String) {
     let new = NewKey::random().unwrap();
     let key = ApiKey {
         id: new.id,

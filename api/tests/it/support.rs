@@ -113,15 +113,11 @@ impl Api {
         self.now.advance(i64::try_from(duration.as_millis()).unwrap());
     }
 
-    /// Serves it on a socket, with requests changed by `door`; answers the address.
-    pub(crate) async fn listen(&self, door: impl Fn(&mut Request<Body>) + Clone + Send + Sync + 'static) -> String {
+    /// Serves it on a socket; answers the address.
+    pub(crate) async fn listen(&self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let api = self.router.clone();
-        let router = Router::new().fallback(move |mut request: Request<Body>| {
-            door(&mut request);
-            api.clone().oneshot(request)
-        });
+        let router = self.router.clone();
         self.lifecycle.spawn("test server", async move { axum::serve(listener, router).await.unwrap() });
         address
     }

@@ -13,7 +13,7 @@ async fn told(watch: &mut StageWatch, count: usize) -> Vec<RunStage> {
     while stages.len() < count {
         match tokio::time::timeout(LONG, watch.recv()).await.unwrap() {
             Some(StageNews::Told(batch)) => stages.extend(batch.iter().cloned()),
-            other => panic!("{other:?}"),
+            other => unreachable!("{other:?}"),
         }
     }
     stages

@@ -1,18 +1,16 @@
 //! Subscriptions over graphql-transport-ws: who may watch what, and how a connection ends.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::Request;
-use reveille_api::{Caller, Scope, TokenInInit};
 use reveille_shared::bus::stage::{RunStage, Stage};
 use reveille_shared::bus::{BusEvent, Subscription};
+use reveille_shared::model::access::Scope;
 use reveille_shared::model::run::RunState;
 use reveille_testkit::{Heard, Subscriber, eventually};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::access::key;
 use crate::support::{Api, START};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -39,15 +37,11 @@ async fn wanted(workers: &mut Subscription) {
     while workers.recv().await != Some(BusEvent::StagesWanted) {}
 }
 
-fn everybody(_: &mut Request<Body>) {}
-
-/// A door that lets connections in whose token is still to come.
-fn with_tokens(request: &mut Request<Body>) {
-    request.extensions_mut().insert(TokenInInit(Arc::new(|token| {
-        let limited = |application: &str| Caller { scope: Scope::Read, application: Some(application.to_owned()) };
-        let caller = (token == "of-chef").then(|| limited("chef"));
-        Box::pin(async move { caller })
-    })));
+/// An API that wants keys, and one that is limited to the application `chef`.
+async fn with_key() -> (Api, String) {
+    let api = Api::start().await;
+    let (_, key) = key(&api, Scope::Read, Some("chef"), None).await;
+    (api, key)
 }
 
 #[tokio::test]
@@ -55,7 +49,7 @@ async fn a_subscriber_sees_what_he_asked_for_and_nobody_is_bothered_without_one(
     let api = Api::start().await;
     let mut workers = api.bus.subscribe();
     assert_eq!(workers.recv().await, Some(BusEvent::Connected(None)));
-    let address = api.listen(everybody).await;
+    let address = api.listen().await;
     let mut subscriber = Subscriber::start(&address, Value::Null).await;
     assert_eq!(workers.try_recv(), None, "a connection alone watches nothing");
     subscriber.subscribe("1", STAGES, json!({"application": "chef", "group": "system"})).await;
@@ -92,7 +86,7 @@ async fn a_subscriber_sees_what_he_asked_for_and_nobody_is_bothered_without_one(
 async fn stages_that_were_lost_are_said_to_be() {
     let api = Api::start().await;
     let mut workers = api.bus.subscribe();
-    let mut subscriber = Subscriber::start(&api.listen(everybody).await, Value::Null).await;
+    let mut subscriber = Subscriber::start(&api.listen().await, Value::Null).await;
     subscriber.subscribe("1", STAGES, json!({"application": "chef"})).await;
     wanted(&mut workers).await;
     for _ in 0..2000 {
@@ -107,10 +101,10 @@ async fn stages_that_were_lost_are_said_to_be() {
 
 #[tokio::test]
 async fn a_caller_limited_to_an_application_sees_no_other() {
-    let api = Api::start().await;
+    let (api, key) = with_key().await;
     let mut workers = api.bus.subscribe();
-    let address = api.listen(with_tokens).await;
-    let mut subscriber = Subscriber::start(&address, json!({"Authorization": "Bearer of-chef"})).await;
+    let address = api.listen().await;
+    let mut subscriber = Subscriber::start(&address, json!({"Authorization": format!("Bearer {key}")})).await;
     subscriber.subscribe("1", STAGES, json!({})).await;
     subscriber.subscribe("2", STAGES, json!({"application": "other"})).await;
     wanted(&mut workers).await;
@@ -124,8 +118,8 @@ async fn a_caller_limited_to_an_application_sees_no_other() {
 
 #[tokio::test]
 async fn a_connection_that_does_not_say_who_it_is_does_nothing() {
-    let api = Api::start().await;
-    let address = api.listen(with_tokens).await;
+    let (api, key) = with_key().await;
+    let address = api.listen().await;
     let check = async |message: Value, code: u16| {
         let mut connection = Subscriber::connect(&address, &[]).await.unwrap();
         connection.send(&message).await;
@@ -136,7 +130,7 @@ async fn a_connection_that_does_not_say_who_it_is_does_nothing() {
         json!({}),
         json!("x"),
         json!({"Authorization": "Bearer wrong"}),
-        json!({"Authorization": "of-chef"}),
+        json!({"Authorization": key}),
         json!({"Authorization": 7}),
     ] {
         check(json!({"type": "connection_init", "payload": payload}), 4403).await;
@@ -160,7 +154,7 @@ async fn a_connection_that_does_not_say_who_it_is_does_nothing() {
 #[tokio::test]
 async fn pages_of_other_sites_and_other_protocols_are_refused() {
     let api = Api::start().await;
-    let address = api.listen(everybody).await;
+    let address = api.listen().await;
     let check = async |header: (&'static str, &str), admitted: bool| {
         let connected = Subscriber::connect(&address, &[header]).await;
         assert_eq!(connected.is_ok(), admitted, "{header:?}");
@@ -174,7 +168,7 @@ async fn pages_of_other_sites_and_other_protocols_are_refused() {
 #[tokio::test]
 async fn a_connection_has_a_limited_number_of_operations_and_ends_with_the_process() {
     let api = Api::start().await;
-    let address = api.listen(everybody).await;
+    let address = api.listen().await;
     let mut subscriber = Subscriber::start(&address, Value::Null).await;
     for id in 0..33 {
         subscriber.subscribe(&id.to_string(), STAGES, json!({})).await;
