@@ -26,6 +26,7 @@ mod store_gone;
 mod store_history;
 mod store_history_cost;
 mod store_parity;
+mod store_pause;
 mod store_postgres;
 mod store_reseal;
 mod store_upgrade;
