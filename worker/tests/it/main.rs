@@ -20,5 +20,6 @@ mod rest;
 mod retry;
 mod secrets;
 mod shutdown;
+mod tls;
 mod unreliable;
 mod wake;
