@@ -268,8 +268,7 @@ impl<'a> Process<'a> {
 
     fn bus(&self) -> anyhow::Result<Arc<dyn Bus>> {
         let Some(url) = &self.settings.redis_url else { return Ok(Arc::new(LocalBus::new())) };
-        let bus = RedisBus::connect(url, &self.settings.namespace, self.clock.clone(), &self.lifecycle);
-        Ok(Arc::new(bus.context("--redis-url cannot be used")?))
+        Ok(Arc::new(redis_bus(url, self.settings, self.clock.clone(), &self.lifecycle)?))
     }
 
     /// The store, as soon as the database is there and its schema is what this version needs.
@@ -371,11 +370,34 @@ impl<'a> Process<'a> {
             targets: self.targets(),
             connections: self.connections.clone(),
             secrets: settings.secrets(),
+            ca_file: settings.ca_file.clone(),
             sealer: self.sealer.clone(),
             degraded_after: settings.degraded_after,
             degraded_check: settings.degraded_check,
         }
     }
+}
+
+/// The bus over Redis; connects on first use.
+///
+/// # Errors
+/// When the URL or the file of certificate authorities cannot be used.
+pub(crate) fn redis_bus(
+    url: &str,
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<RedisBus> {
+    let namespace = &settings.namespace;
+    let bus = match &settings.ca_file {
+        // Authorities make no difference without TLS, and the client refuses them then.
+        Some(path) if url.starts_with("rediss:") => {
+            let authorities = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            RedisBus::connect_trusting(authorities, url, namespace, clock, lifecycle)
+        }
+        _ => RedisBus::connect(url, namespace, clock, lifecycle),
+    };
+    bus.context("--redis-url cannot be used")
 }
 
 pub(crate) fn store_settings(settings: &Settings) -> StoreSettings {

@@ -8,7 +8,8 @@ use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use reveille_shared::model::schedule::{Definition, ScheduleState};
-use reveille_shared::model::{ScheduleId, UnixMs, secret};
+use reveille_shared::model::secret::{self, SecretHeaders};
+use reveille_shared::model::{ScheduleId, UnixMs};
 use reveille_shared::store::{AttemptRow, CurrentRun, HistoryRow, RunRow, ScheduleRow};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -125,7 +126,7 @@ pub(crate) fn schedule(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
 }
 
 fn readable(row: &ScheduleRow, mut definition: Definition) -> Result<ScheduleView, Problem> {
-    secret::mask(&mut definition);
+    secret::mask(&mut definition, &SecretHeaders::default());
     definition.traceparent = None;
     let current = row.current.as_ref();
     let retries = definition.task.retries_allowed() != Some(0);

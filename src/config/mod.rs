@@ -182,6 +182,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_SECRETS_DIR", value_name = "PATH", global = true)]
     pub(crate) secrets_dir: Option<PathBuf>,
 
+    /// PEM file of certificate authorities to trust beside the system's when targets are called, and in their place when Redis carries the wake-ups; for PostgreSQL say `?sslmode=verify-full&sslrootcert=PATH` in its URL, for a named connection `ca_file`
+    #[arg(long, env = "REVEILLE_CA_FILE", value_name = "PATH", global = true)]
+    pub(crate) ca_file: Option<PathBuf>,
+
     /// Zone of schedules that name none
     #[arg(long, env = "REVEILLE_DEFAULT_TIMEZONE", value_name = "ZONE", default_value = "UTC", value_parser = timezone, global = true)]
     pub(crate) default_timezone: String,

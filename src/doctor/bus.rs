@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{Finding, PATIENCE, relative};
 use crate::config::Settings;
+use crate::roles::redis_bus;
 
 /// Hints and looks under way while the doctor asks may differ by this much.
 const NEXT_TOLERANCE_MS: i64 = 2_000;
@@ -23,10 +24,10 @@ pub(super) async fn examine(settings: &Settings, reading: Option<&WakeReading>, 
         return;
     };
     let lifecycle = Lifecycle::new();
-    match RedisBus::connect(url, &settings.namespace, Arc::new(SystemClock::new()), &lifecycle) {
+    match redis_bus(url, settings, Arc::new(SystemClock::new()), &lifecycle) {
         Ok(bus) => examine_open(&bus, settings, reading, findings).await,
         Err(error) => {
-            let reason = format!("{:#}", anyhow::Error::from(error));
+            let reason = format!("{error:#}");
             findings.push(Finding::bad("redis", reason, "check --redis-url: redis://[user:password@]host:port"));
         }
     }

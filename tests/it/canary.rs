@@ -276,16 +276,16 @@ impl Deployment {
         assert_eq!(self.receiver.deliveries_to("/unknown").len(), 0);
     }
 
-    async fn end(mut self) -> Seen {
+    async fn end(mut self) {
         self.commands(&[&["config", "--secret-key", CANARY], &["config", "--api-token", "canary-d81f"]]);
-        self.check_targets();
         self.process.sigterm();
         self.process.wait_exit(SOON).await;
         let log = self.process.stderr();
         assert!(log.contains("TRACE") && log.contains("attempt failed"), "it logs all there is: {log}");
         self.seen.note("the log", log);
         self.seen.note("the output", self.process.stdout());
-        std::mem::take(&mut self.seen)
+        self.seen.check();
+        self.check_targets();
     }
 }
 
@@ -304,7 +304,7 @@ async fn only_targets_see_a_secret_and_the_file_of_the_database_holds_none() {
         let bytes = std::fs::read(&file).expect("a file");
         deployment.seen.note(file.display().to_string(), String::from_utf8_lossy(&bytes));
     }
-    deployment.end().await.check();
+    deployment.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,5 +328,5 @@ async fn only_targets_see_a_secret_and_the_tables_of_postgres_hold_none() {
         deployment.seen.note(format!("the table {table}"), rows);
     }
     pool.close().await;
-    deployment.end().await.check();
+    deployment.end().await;
 }

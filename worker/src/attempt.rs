@@ -115,7 +115,7 @@ impl Attempts {
             BodyMode::Data => String::new(),
             BodyMode::Schedule => {
                 let mut masked = stored.clone();
-                secret::mask(&mut masked);
+                secret::mask(&mut masked, self.settings.sealer.headers());
                 serde_json::to_string(&masked).unwrap_or_default()
             }
         }

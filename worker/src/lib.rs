@@ -25,6 +25,7 @@ mod spans;
 mod stages;
 mod wait;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ pub struct Settings {
     pub sealer: Sealer,
     /// What documents and connections refer to.
     pub secrets: Secrets,
+    /// PEM file of certificate authorities that HTTP targets may have, beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// Without a heartbeat for this long it checks the database by itself.
     pub degraded_after: Duration,
     /// How often it does so then, ± 20 %.
@@ -97,6 +100,7 @@ impl Default for Settings {
             connections: Connections::new(),
             sealer: Sealer::default(),
             secrets: Secrets::default(),
+            ca_file: None,
             degraded_after: Duration::from_secs(10),
             degraded_check: Duration::from_secs(30),
         }
@@ -118,7 +122,7 @@ pub fn install_tls() {
 pub async fn run(context: Context, settings: Settings) {
     // Subscribed before anything else: what is published from here on is heard.
     let bus = context.bus.subscribe();
-    let dispatchers = match Dispatchers::new(&context, settings.targets.clone()) {
+    let dispatchers = match Dispatchers::new(&context, &settings) {
         Ok(dispatchers) => Arc::new(dispatchers),
         Err(error) => {
             tracing::error!(error, "the worker cannot dispatch, the process will stop");

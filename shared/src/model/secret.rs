@@ -77,8 +77,8 @@ pub fn rewrite(
 }
 
 /// Hides the secrets of a stored definition that is about to be shown, to a caller or to a target.
-pub fn mask(definition: &mut Definition) {
-    rewrite(definition, &SecretHeaders::default(), |_| Some(SECRET_MASK.to_owned()));
+pub fn mask(definition: &mut Definition, headers: &SecretHeaders) {
+    rewrite(definition, headers, |_| Some(SECRET_MASK.to_owned()));
 }
 
 /// Whether a caller may have sent back what was hidden from him.

@@ -32,6 +32,7 @@ mod store_reseal;
 mod store_upgrade;
 mod store_world;
 mod timing;
+mod tls;
 mod wake_model;
 mod wake_waiter;
 

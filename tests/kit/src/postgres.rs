@@ -3,7 +3,7 @@
 //! `initdb` runs once per test process; further servers copy its result.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,13 +61,29 @@ impl Postgres {
         Self::start_with(&[]).await
     }
 
+    /// A private server that speaks TLS with this certificate and key (PEM), and still without.
+    pub async fn start_with_tls(certificate: &str, key: &str) -> Self {
+        Self::start_in(&["ssl=on"], &[("server.crt", certificate), ("server.key", key)]).await
+    }
+
     /// A private server with further settings, such as `fsync=on`.
     pub async fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(settings, &[]).await
+    }
+
+    /// With these files in its data folder, which are nobody else's to read.
+    async fn start_in(settings: &[&str], files: &[(&str, &str)]) -> Self {
         let programs = Programs::find();
         let data = scratch_dir("postgres");
         programs.give_to_server_user(&data);
         let data = data.join("data");
         programs.run("cp", &["-a".as_ref(), template(&programs).await.as_os_str(), data.as_os_str()]);
+        for (name, content) in files {
+            let path = data.join(name);
+            fs::write(&path, content).expect("write a file of the server");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("close a file of the server");
+            programs.give_to_server_user(&path);
+        }
 
         let settings: Vec<String> = SETTINGS.iter().chain(settings).map(ToString::to_string).collect();
         for _ in 1..PORT_ATTEMPTS {

@@ -31,7 +31,7 @@ use reveille_shared::runtime::clock::DbClock;
 use self::kafka::Kafka;
 use self::redis::Redis;
 use self::rest::Rest;
-use self::target::TargetPolicy;
+use crate::Settings;
 use crate::destination::Destination;
 
 /// From the name to a connection that can be used; a call without one by then has the outcome `connect`.
@@ -110,12 +110,13 @@ impl Dispatchers {
     ///
     /// # Errors
     /// A sentence when this machine cannot make TLS connections.
-    pub(crate) fn new(context: &Context, targets: TargetPolicy) -> Result<Self, String> {
+    pub(crate) fn new(context: &Context, settings: &Settings) -> Result<Self, String> {
+        let targets = &settings.targets;
         Ok(Self {
             redis: Redis::new(context, targets.clone()),
             #[cfg(feature = "kafka")]
             kafka: Kafka::new(context, targets.clone()),
-            rest: Rest::new(targets)?,
+            rest: Rest::new(targets.clone(), settings.ca_file.as_deref())?,
         })
     }
 

@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use chrono::DateTime;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Method, Response, StatusCode, Url, redirect};
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::task::{Connection, MessageFormat};
@@ -52,6 +53,8 @@ const CONNECTION_HEADERS: [HeaderName; 6] = [
 /// Calls HTTP endpoints.
 pub(crate) struct Rest {
     client: Client,
+    /// Those of named connections with authorities of their own, by the file of these.
+    others: Mutex<BTreeMap<PathBuf, Client>>,
     targets: Arc<TargetPolicy>,
 }
 
@@ -60,12 +63,28 @@ impl Rest {
     ///
     /// # Errors
     /// A sentence when this machine cannot make TLS connections.
-    pub(crate) fn new(targets: TargetPolicy) -> Result<Self, String> {
+    pub(crate) fn new(targets: TargetPolicy, ca_file: Option<&Path>) -> Result<Self, String> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err("no TLS provider is installed in this process".to_owned());
         }
         let targets = Arc::new(targets);
-        Ok(Self { client: client(Resolver::new(targets.clone()))?, targets })
+        let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
+        let client = build(builder(Resolver::new(targets.clone())).tls_certs_merge(authorities))?;
+        Ok(Self { client, others: Mutex::default(), targets })
+    }
+
+    /// The client whose trust is that of the destination. Its file is read when it is first needed.
+    fn client(&self, ca_file: Option<&Path>) -> Result<Client, Outcome> {
+        let Some(path) = ca_file else { return Ok(self.client.clone()) };
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = others.get(path) {
+            return Ok(client.clone());
+        }
+        let made = authorities(path)
+            .and_then(|authorities| build(builder(Resolver::new(self.targets.clone())).tls_certs_only(authorities)));
+        let client = made.map_err(|error| Outcome::new(OutcomeCode::Connect, error))?;
+        others.insert(path.to_owned(), client.clone());
+        Ok(client)
     }
 
     async fn call(&self, call: &Call<'_>) -> Result<Answer, Outcome> {
@@ -78,7 +97,8 @@ impl Rest {
             add_event_headers(&mut headers, call)?;
         }
         add_run_headers(&mut headers, call)?;
-        let mut request = self.client.request(method.clone(), url);
+        let client = self.client(call.destination.endpoint.ca_file.as_deref())?;
+        let mut request = client.request(method.clone(), url);
         let has_body = method != Method::GET && method != Method::HEAD;
         let body = if has_body { call.body() } else { Cow::Borrowed("") };
         add_signature(&mut headers, call, body.as_bytes())?;
@@ -103,19 +123,31 @@ impl Dispatch for Rest {
     }
 }
 
-fn client(resolver: Resolver) -> Result<Client, String> {
-    let client = Client::builder()
+fn builder(resolver: Resolver) -> ClientBuilder {
+    Client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
         .redirect(redirect::Policy::none())
         .referer(false)
         .no_proxy()
-        .dns_resolver(resolver);
+        .dns_resolver(resolver)
+}
+
+fn build(client: ClientBuilder) -> Result<Client, String> {
     client.build().map_err(|error| {
         let causes: Vec<_> = causes_of(&error).map(ToString::to_string).collect();
         format!("the HTTP client cannot be made: {}", causes.join(": "))
     })
+}
+
+/// # Errors
+/// A sentence without the path: it may become an outcome.
+fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
+    let pem = std::fs::read(path)
+        .map_err(|error| format!("the file of certificate authorities cannot be read: {}", error.kind()))?;
+    let found = Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
+    found.ok_or_else(|| "the file of certificate authorities holds none".to_owned())
 }
 
 fn refused(detail: &str) -> Outcome {
@@ -308,7 +340,7 @@ mod tests {
             let turn = count.fetch_add(1, Ordering::SeqCst);
             std::future::ready(Ok(answers[turn.min(1)].clone()))
         });
-        let client = client(resolver).unwrap();
+        let client = build(builder(resolver)).unwrap();
         let url = format!("http://rebinding.example:{port}/");
         let calls = async {
             let first = client.post(&url).send().await.unwrap();

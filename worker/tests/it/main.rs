@@ -21,5 +21,6 @@ mod retry;
 mod secrets;
 mod shutdown;
 mod stages;
+mod tls;
 mod unreliable;
 mod wake;

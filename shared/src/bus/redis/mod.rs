@@ -18,7 +18,7 @@ mod subscribe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{Client, ScriptInvocation};
+use ::redis::{Client, ScriptInvocation, TlsCertificates};
 use async_trait::async_trait;
 
 use self::commands::{Commands, Request};
@@ -60,8 +60,27 @@ impl RedisBus {
     /// # Errors
     /// [`BusError::BadUrl`].
     pub fn connect(url: &str, namespace: &str, clock: Arc<dyn Clock>, lifecycle: &Lifecycle) -> Result<Self, BusError> {
-        let client = Client::open(url).map_err(BusError::BadUrl)?;
-        Ok(Self {
+        Ok(Self::of(Client::open(url).map_err(BusError::BadUrl)?, namespace, clock, lifecycle))
+    }
+
+    /// The same, trusting these certificate authorities (PEM) in place of the system's.
+    ///
+    /// # Errors
+    /// [`BusError::BadUrl`], also when that is no PEM.
+    pub fn connect_trusting(
+        authorities: Vec<u8>,
+        url: &str,
+        namespace: &str,
+        clock: Arc<dyn Clock>,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, BusError> {
+        let certificates = TlsCertificates { client_tls: None, root_cert: Some(authorities) };
+        let client = Client::build_with_tls(url, certificates).map_err(BusError::BadUrl)?;
+        Ok(Self::of(client, namespace, clock, lifecycle))
+    }
+
+    fn of(client: Client, namespace: &str, clock: Arc<dyn Clock>, lifecycle: &Lifecycle) -> Self {
+        Self {
             commands: Arc::new(Commands::new(client.clone())),
             client,
             names: Names {
@@ -73,7 +92,7 @@ impl RedisBus {
             scripts: Scripts::new(),
             clock,
             lifecycle: lifecycle.clone(),
-        })
+        }
     }
 
     async fn publish(&self, channel: &str, message: &str) -> Result<(), BusError> {
