@@ -7,28 +7,41 @@ use reveille_worker::{Connections, NamedConnection};
 /// Longest name, as in documents.
 const MAX_NAME: usize = 64;
 
+/// A connection by its name, or why it cannot be served.
+pub(crate) type Judged = (String, Result<NamedConnection, String>);
+
 /// Reads the file; without one there are none.
 ///
 /// # Errors
 /// One sentence that names file, connection and key, and no value.
 pub(crate) fn read(path: Option<&Path>) -> Result<Connections, String> {
-    let Some(path) = path else { return Ok(Connections::new()) };
+    let judged = path.map_or_else(|| Ok(Vec::new()), judged)?;
+    judged.into_iter().map(|(name, connection)| Ok((name, connection?))).collect()
+}
+
+/// All connections of the file by name, also those that cannot be served, with the reason.
+///
+/// # Errors
+/// One sentence when there is nothing to judge.
+pub(crate) fn judged(path: &Path) -> Result<Vec<Judged>, String> {
     let file = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {file}: {error}"))?;
     let tables: toml::Table = text.parse().map_err(|error: toml::de::Error| format!("{file}: {}", error.message()))?;
-    let mut connections = Connections::new();
-    for (name, table) in tables {
-        let at_fault = |detail: &str| format!("{file}: connection `{name}`: {detail}");
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(at_fault(&format!("a name has 1 to {MAX_NAME} bytes")));
-        }
-        // The error's own text quotes the line, and the line may hold a password.
-        let connection: NamedConnection =
-            table.try_into().map_err(|error: toml::de::Error| at_fault(error.message()))?;
-        connection.check().map_err(|(key, detail)| at_fault(&format!("`{key}`: {detail}")))?;
-        connections.insert(name, connection);
+    let judged = tables.into_iter().map(|(name, table)| {
+        let connection = connection_of(&name, table).map_err(|detail| format!("{file}: connection `{name}`: {detail}"));
+        (name, connection)
+    });
+    Ok(judged.collect())
+}
+
+fn connection_of(name: &str, table: toml::Value) -> Result<NamedConnection, String> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(format!("a name has 1 to {MAX_NAME} bytes"));
     }
-    Ok(connections)
+    // The error's own text quotes the line, and the line may hold a password.
+    let connection: NamedConnection = table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    connection.check().map_err(|(key, detail)| format!("`{key}`: {detail}"))?;
+    Ok(connection)
 }
 
 #[cfg(test)]
@@ -64,6 +77,18 @@ mod tests {
             ("[orders]\ntype = \"kafka\"\nhost = \"h\"\nsasl_mechanism = \"secret\"", "`sasl_mechanism`"),
             ("[cache]\ntype = \"redis\"\nhost = \"redis://:secret@\"", "`host`"),
             ("[hook]\ntype = \"rest\"\nhost = \"ftp://secret\"", "`host`"),
+            ("[orders]\ntype = \"kafka\"\nhost = \"secret:x\"", "`host`"),
+            // What would be ignored is not meant to be: it may be what keeps a password from the wire.
+            ("[orders]\ntype = \"kafka\"\nhost = \"h\"\nusername = \"secret\"", "`sasl_mechanism`"),
+            (
+                "[orders]\ntype = \"kafka\"\nhost = \"h\"\nsasl_mechanism = \"PLAIN\"\nusername = \"secret\"",
+                "`password`",
+            ),
+            ("[orders]\ntype = \"kafka\"\nhost = \"h\"\nca_file = \"secret\"", "`ca_file`"),
+            ("[cache]\ntype = \"redis\"\nhost = \"redis://secret\"\ntls = true", "`tls`"),
+            ("[cache]\ntype = \"redis\"\nhost = \"redis://secret\"\nca_file = \"secret\"", "`ca_file`"),
+            ("[cache]\ntype = \"redis\"\nhost = \"rediss://secret\"\nheaders = {a = \"secret\"}", "`headers`"),
+            ("[hook]\ntype = \"rest\"\nhost = \"https://secret\"\npassword = \"secret\"", "`password`"),
         ] {
             let refusal = read_text(text).unwrap_err();
             assert!(refusal.contains(named), "{refusal}");

@@ -5,13 +5,14 @@ mod bus;
 mod store;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use reveille_shared::store::WakeReading;
 use serde::Serialize;
 
-use crate::config::{Settings, redacted};
+use crate::config::{Settings, connections, redacted};
 
 /// For anything that is asked over a network.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +44,7 @@ impl Finding {
 /// When the findings cannot be printed.
 pub(crate) async fn run(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
     let mut findings = vec![configuration(settings)];
+    findings.extend(settings.connections.iter().flat_map(|path| named_connections(path)));
     let reading = store::examine(settings, &mut findings).await;
     bus::examine(settings, reading.as_ref(), &mut findings).await;
     let text = if json { serde_json::to_string_pretty(&findings)? + "\n" } else { report(&findings) };
@@ -57,6 +59,26 @@ fn configuration(settings: &Settings) -> Finding {
     let file = settings.config.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
     let database = redacted(&settings.database());
     Finding::good("configuration", format!("sound; database {database}, redis {redis}, file {file}"))
+}
+
+/// The connections that tasks may name; those that no process of this build starts with, one by one.
+fn named_connections(path: &Path) -> Vec<Finding> {
+    const SUBJECT: &str = "connections";
+    const ADVICE: &str = "no role starts until it is corrected, left out, or served by another build";
+    let judged = match connections::judged(path) {
+        Ok(judged) => judged,
+        Err(error) => return vec![Finding::bad(SUBJECT, error, "correct --connections or the file")],
+    };
+    let (mut usable, mut findings) = (Vec::new(), Vec::new());
+    for (name, connection) in judged {
+        match connection {
+            Ok(_) => usable.push(name),
+            Err(reason) => findings.push(Finding::bad(SUBJECT, reason, ADVICE)),
+        }
+    }
+    let names = if usable.is_empty() { "none".to_owned() } else { usable.join(", ") };
+    findings.insert(0, Finding::good(SUBJECT, format!("usable in {}: {names}", path.display())));
+    findings
 }
 
 fn report(findings: &[Finding]) -> String {

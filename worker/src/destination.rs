@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use reveille_shared::model::brokers;
 use reveille_shared::model::redis_url::RedisUrl;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::schedule::Definition;
@@ -66,24 +67,59 @@ impl NamedConnection {
                 if !matches!(url.scheme(), "http" | "https") {
                     return Err(("host", "must begin with http:// or https://".to_owned()));
                 }
+                self.leaves_out(&["username", "password", "sasl_mechanism", "tls", "ca_file"])
             }
-            TaskKind::Redis => _ = RedisUrl::parse(&self.host).map_err(|refusal| ("host", refusal))?,
+            TaskKind::Redis => {
+                let url = RedisUrl::parse(&self.host).map_err(|refusal| ("host", refusal))?;
+                if !url.tls && (self.tls || self.ca_file.is_some()) {
+                    let key = if self.tls { "tls" } else { "ca_file" };
+                    return Err((key, "a URL with TLS begins with `rediss`".to_owned()));
+                }
+                self.leaves_out(&["sasl_mechanism", "headers"])
+            }
             TaskKind::Kafka if cfg!(not(feature = "kafka")) => {
-                return Err(("type", "Kafka needs a build with the feature `kafka`".to_owned()));
+                Err(("type", "Kafka needs a build with the feature `kafka`".to_owned()))
             }
-            TaskKind::Kafka => {
-                let mechanism = self.sasl_mechanism.as_deref();
-                if !matches!(mechanism, None | Some("PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512")) {
-                    return Err(("sasl_mechanism", "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512".to_owned()));
-                }
-                let needs_openssl = self.tls || mechanism.is_some_and(|mechanism| mechanism != "PLAIN");
-                if needs_openssl && cfg!(not(feature = "kafka-tls")) {
-                    let key = if self.tls { "tls" } else { "sasl_mechanism" };
-                    return Err((key, "TLS and SCRAM to Kafka need a build with the feature `kafka-tls`".to_owned()));
-                }
-            }
+            TaskKind::Kafka => self.check_kafka(),
+        }
+    }
+
+    fn check_kafka(&self) -> Result<(), (&'static str, String)> {
+        brokers::parse(&self.host).map_err(|refusal| ("host", refusal))?;
+        let mechanism = self.sasl_mechanism.as_deref();
+        if !matches!(mechanism, None | Some("PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512")) {
+            return Err(("sasl_mechanism", "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512".to_owned()));
+        }
+        let has_user = self.username.is_some() || self.password.is_some();
+        match mechanism {
+            None if has_user => return Err(("sasl_mechanism", "is missing, and the user needs one".to_owned())),
+            Some(_) if self.username.is_none() => return Err(("username", "is missing".to_owned())),
+            Some(_) if self.password.is_none() => return Err(("password", "is missing".to_owned())),
+            _ => {}
+        }
+        if self.ca_file.is_some() && !self.tls {
+            return Err(("ca_file", "is for `tls = true`".to_owned()));
+        }
+        let needs_openssl = self.tls || mechanism.is_some_and(|mechanism| mechanism != "PLAIN");
+        if needs_openssl && cfg!(not(feature = "kafka-tls")) {
+            let key = if self.tls { "tls" } else { "sasl_mechanism" };
+            return Err((key, "TLS and SCRAM to Kafka need a build with the feature `kafka-tls`".to_owned()));
         }
         Ok(())
+    }
+
+    /// What a kind of target has no use for is refused: whoever wrote it relies on it.
+    fn leaves_out(&self, unused: &[&'static str]) -> Result<(), (&'static str, String)> {
+        let given = [
+            ("username", self.username.is_some()),
+            ("password", self.password.is_some()),
+            ("sasl_mechanism", self.sasl_mechanism.is_some()),
+            ("tls", self.tls),
+            ("ca_file", self.ca_file.is_some()),
+            ("headers", !self.headers.is_empty()),
+        ];
+        let found = given.into_iter().find(|(key, is_given)| *is_given && unused.contains(key));
+        found.map_or(Ok(()), |(key, _)| Err((key, "has no meaning for this type".to_owned())))
     }
 }
 

@@ -2,6 +2,7 @@
 //! own, and no import from the rest of this crate, so every rule here is testable by a table.
 
 pub mod access;
+pub mod brokers;
 pub mod cron;
 pub mod document;
 pub mod history;

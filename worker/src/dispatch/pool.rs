@@ -10,7 +10,7 @@ use std::time::Duration;
 /// A connection nobody used for this long is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// Connections kept at most. Beyond them the one that was used longest ago goes.
+/// Connections kept at most, unless its user says otherwise. Beyond them the one that was used longest ago goes.
 const KEPT: usize = 256;
 
 /// Connections, or what else is worth keeping, by what they serve.
@@ -19,6 +19,7 @@ pub(crate) struct Pool<K, T> {
 }
 
 struct Held<K, T> {
+    limit: usize,
     entries: HashMap<K, Entry<T>>,
     /// Number of the entry put in last.
     latest: u64,
@@ -38,7 +39,12 @@ pub(crate) struct Kept<T> {
 
 impl<K: Clone + Eq + Hash, T: Clone> Pool<K, T> {
     pub(crate) fn new() -> Self {
-        Self { held: Mutex::new(Held { entries: HashMap::new(), latest: 0 }) }
+        Self::keeping(KEPT)
+    }
+
+    /// A pool of `limit` connections at most.
+    pub(crate) fn keeping(limit: usize) -> Self {
+        Self { held: Mutex::new(Held { limit, entries: HashMap::new(), latest: 0 }) }
     }
 
     /// What is kept for this key.
@@ -81,7 +87,7 @@ impl<K: Clone + Eq + Hash, T: Clone> Pool<K, T> {
 impl<K: Clone + Eq + Hash, T> Held<K, T> {
     fn close_idle(&mut self, now: Duration) {
         self.entries.retain(|_, entry| now.saturating_sub(entry.used_at) < IDLE);
-        while self.entries.len() > KEPT {
+        while self.entries.len() > self.limit {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used_at).map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { return };
             self.entries.remove(&oldest);

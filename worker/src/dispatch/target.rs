@@ -151,6 +151,21 @@ fn permitted(policy: &TargetPolicy, mut found: Vec<SocketAddr>) -> Result<Vec<So
     if found.is_empty() && !was_empty { Err(AddressRefused) } else { Ok(found) }
 }
 
+/// Judges a host that somebody else resolves again and connects to: one address that may not be called refuses it,
+/// because it may be the one that is taken.
+///
+/// # Errors
+/// `Ok` of the refusal, or the failure to resolve the name.
+#[cfg(feature = "kafka")]
+pub(crate) async fn judge_host(
+    policy: &TargetPolicy,
+    host: &str,
+    port: u16,
+) -> Result<(), Result<AddressRefused, std::io::Error>> {
+    let mut found = tokio::net::lookup_host((host, port)).await.map_err(Err)?;
+    if found.all(|found| policy.permits(found.ip())) { Ok(()) } else { Err(Ok(AddressRefused)) }
+}
+
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (policy, found) = (self.policy.clone(), (self.lookup)(name));

@@ -12,6 +12,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use reveille_worker::{Settings, TargetPolicy};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::{Fixture, LONG, settings};
 
@@ -138,7 +139,7 @@ async fn what_the_broker_does_not_take_is_no_success() {
             OutcomeCode::Rejected,
             "TopicAuthorizationFailed",
         ),
-        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, OutcomeCode::Refused, "MessageSizeTooLarge"),
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, OutcomeCode::Rejected, "MessageSizeTooLarge"),
     ] {
         cluster.request_errors(RDKafkaApiKey::Produce, &[error]);
         let id = register(&fixture, task(&host, "orders", json!({}), json!({}))).await;
@@ -147,6 +148,11 @@ async fn what_the_broker_does_not_take_is_no_success() {
         assert!(run.detail.as_deref().unwrap().contains(named), "{:?}", run.detail);
     }
     cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    cluster.topic_error("absent", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let id = register(&fixture, task(&host, "absent", json!({}), json!({}))).await;
+    let (run, _) = fixture.run_in(id, RunState::Failed).await;
+    assert_eq!(run.outcome, Some(OutcomeCode::Rejected), "{:?}", run.detail);
+    assert!(run.detail.as_deref().unwrap().contains("UnknownTopic"), "{:?}", run.detail);
     let id = register(&fixture, task(&host, "orders", json!({}), json!({}))).await;
     fixture.run_in(id, RunState::Succeeded).await;
 }
@@ -162,6 +168,72 @@ async fn brokers_that_may_not_be_called_are_not_connected_to() {
         let id = register(&fixture, task(&host, "orders", json!({}), json!({}))).await;
         let (run, _) = fixture.run_in(id, RunState::Failed).await;
         assert_eq!(run.outcome, Some(OutcomeCode::Refused), "{host}: {:?}", run.detail);
+    }
+}
+
+/// A way to a broker by another address than the one the broker names.
+async fn forward(to: String) -> String {
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut incoming, _)) = listener.accept().await {
+            let to = to.clone();
+            tokio::spawn(async move {
+                let mut outgoing = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut incoming, &mut outgoing).await
+            });
+        }
+    });
+    address.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_the_cluster_names_are_judged_as_well() {
+    let (fixture, cluster) = (Fixture::new().await, cluster("orders"));
+    let host = forward(cluster.bootstrap_servers()).await;
+    let task = || task(&host, "orders", json!({}), json!({}));
+    let worker = fixture.worker(settings());
+    let id = register(&fixture, task()).await;
+    fixture.run_in(id, RunState::Succeeded).await;
+    worker.stop().await;
+    let targets = TargetPolicy { deny: vec!["127.0.0.1".parse().unwrap()], allow: Vec::new() };
+    let _worker = fixture.worker(Settings { targets, ..settings() });
+    let id = register(&fixture, task()).await;
+    let (run, _) = fixture.run_in(id, RunState::Failed).await;
+    assert_eq!(run.outcome, Some(OutcomeCode::Refused), "{:?}", run.detail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_away_does_not_take_the_others_of_the_list_with_it() {
+    let (fixture, cluster) = (Fixture::new().await, cluster("orders"));
+    let host = format!("gone.invalid:9092,{}", cluster.bootstrap_servers());
+    let _worker = fixture.worker(settings());
+    let id = register(&fixture, task(&host, "orders", json!({}), json!({}))).await;
+    fixture.run_in(id, RunState::Succeeded).await;
+    let id = register(&fixture, task("gone.invalid", "orders", json!({}), json!({}))).await;
+    let (run, _) = fixture.run_in(id, RunState::Failed).await;
+    assert_eq!(run.outcome, Some(OutcomeCode::Connect), "{:?}", run.detail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_does_not_answer_delays_no_other() {
+    let (fixture, cluster) = (Fixture::new().await, cluster("orders"));
+    let host = cluster.bootstrap_servers();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap(); // it connects, and nobody speaks
+    let worker = fixture.worker(settings());
+    let deaf = task(&silent.local_addr().unwrap().to_string(), "orders", json!({}), json!({"timeout": 60}));
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        waiting.push(register(&fixture, deaf.clone()).await);
+    }
+    worker.metric_reaches("worker_slots_busy", "", 4.0).await;
+    let id = register(&fixture, task(&host, "orders", json!({}), json!({}))).await;
+    fixture.run_in(id, RunState::Succeeded).await;
+    assert_eq!(fixture.runs(waiting[0]).await[0].state, RunState::Running);
+    // All who waited for it fail together, not one after the other.
+    for id in waiting {
+        let (run, _) = fixture.run_in(id, RunState::Failed).await;
+        assert_eq!(run.outcome, Some(OutcomeCode::Connect), "{:?}", run.detail);
     }
 }
 

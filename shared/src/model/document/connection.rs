@@ -9,6 +9,7 @@ use super::Defaults;
 use super::fields::Fields;
 use super::headers;
 use super::scalar::{Refusal, Scalar, boolean, integer, text, word};
+use crate::model::brokers;
 use crate::model::redis_url::RedisUrl;
 use crate::model::task::{Connection, TaskKind};
 
@@ -101,21 +102,7 @@ fn url_of(text: &str, schemes: &[&str]) -> Result<Url, Refusal> {
 }
 
 fn bootstrap_list(text: &str) -> Result<(), Refusal> {
-    if text.split(',').all(|broker| is_broker(broker.trim())) {
-        return Ok(());
-    }
-    Err(Refusal::format("must be a list of brokers, host:port, separated by commas"))
-}
-
-fn is_broker(broker: &str) -> bool {
-    // The colons of an IPv6 address are inside its brackets.
-    let name_end = broker.find(']').map_or(0, |bracket| bracket + 1);
-    let (name, port) = match broker[name_end..].find(':') {
-        Some(colon) => (&broker[..name_end + colon], Some(&broker[name_end + colon + 1..])),
-        None => (broker, None),
-    };
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    port_fits && url::Host::parse(name).is_ok()
+    brokers::parse(text).map(drop).map_err(Refusal::format)
 }
 
 fn method(value: Scalar<'_>) -> Result<String, Refusal> {

@@ -2,27 +2,33 @@
 //!
 //! One producer per endpoint and patience, made on demand, closed when idle. A broker that is away is a failure within
 //! the task's timeout, never a success. When an attempt is given up while its record waits or is on its way, the record
-//! may still arrive: at least once, as everywhere. The librdkafka documentation (CONFIGURATION.md) is the source of the
-//! settings' names.
+//! may still arrive, as long as its patience lasts: at least once, as everywhere; its fencing token tells it from a
+//! later attempt's.
 
+mod failure;
 mod producer;
+mod settings;
+mod turns;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
+use rdkafka::producer::future_producer::DeliveryFuture;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::task::MessageFormat;
 use reveille_shared::runtime::Context;
 
-use self::producer::{Producer, Producers};
+use self::producer::{Key, Producer, Producers};
+use self::settings::patience_of;
+use super::pool::Kept;
 use super::target::TargetPolicy;
 use super::{Answer, Call, Dispatch, cloudevents};
 
-/// A producer gives a record up this long before the attempt's own deadline, so that its reason is known.
-const MARGIN: Duration = Duration::from_millis(500);
+/// Between two looks whether a full queue has room again.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(20);
 
 /// Produces to Kafka.
 pub(crate) struct Kafka {
@@ -45,33 +51,45 @@ impl Kafka {
         let connection = &call.definition.task.connection;
         let topic = connection.topic.as_deref().filter(|topic| !topic.is_empty());
         let topic = topic.ok_or_else(|| Outcome::new(OutcomeCode::Refused, "connection.topic is missing"))?;
-        let deadline = crate::exit::deadline_of(&call.definition.task);
-        let patience = deadline.saturating_sub(MARGIN).max(deadline / 2);
-        let producer = self.producers.get(&call.destination.endpoint, patience, topic).await?;
-        let key = match &connection.key {
-            Some(key) => call.text(key).into_owned(),
-            None => call.run.id.to_string(),
-        };
-        let body = call.body();
-        let record = FutureRecord::to(topic).key(&key).payload(body.as_bytes()).headers(headers(call));
-        let sent = producer.value.send(record).map_err(|error| self.failed(&producer, &error))?;
+        let patience = patience_of(crate::exit::deadline_of(&call.definition.task));
+        let key = Key { endpoint: call.destination.endpoint.clone(), patience };
+        let producer = self.producers.get(&key, topic).await?;
+        let sent = self.send(call, topic, &producer).await.inspect_err(|outcome| self.spoilt(&producer, outcome))?;
         match sent.await {
             Ok(Ok(_delivered)) => Ok(Outcome::new(OutcomeCode::Ok, String::new()).into()),
-            Ok(Err((error, _record))) => Err(self.failed(&producer, &error)),
+            Ok(Err((error, _record))) => Err(failure::of_record(&error)),
             // The producer was closed meanwhile.
             Err(_cancelled) => {
                 Err(Outcome::new(OutcomeCode::Transport, "the producer ended before the broker answered"))
             }
         }
+        .inspect_err(|outcome| self.spoilt(&producer, outcome))
     }
 
-    fn failed(&self, producer: &super::pool::Kept<Producer>, error: &KafkaError) -> Outcome {
-        let outcome = failure_of(error);
-        // A producer remembers for minutes what a topic refused; the next attempt is to ask anew.
+    /// Queues the record, waiting for room: a burst of large ones is no failure of the broker's.
+    async fn send(&self, call: &Call<'_>, topic: &str, producer: &Kept<Producer>) -> Result<DeliveryFuture, Outcome> {
+        let key = match &call.definition.task.connection.key {
+            Some(key) => call.text(key).into_owned(),
+            None => call.run.id.to_string(),
+        };
+        let body = call.body();
+        loop {
+            let record = FutureRecord::to(topic).key(&key).payload(body.as_bytes()).headers(headers(call));
+            match producer.value.send(record) {
+                Ok(sent) => return Ok(sent),
+                Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                    self.context.clock.clock().sleep(QUEUE_FULL_WAIT).await;
+                }
+                Err(error) => return Err(failure::before_sending(&error)),
+            }
+        }
+    }
+
+    /// A producer remembers for minutes what a topic refused; the next attempt is to ask anew.
+    fn spoilt(&self, producer: &Kept<Producer>, outcome: &Outcome) {
         if producer.value.is_broken() || outcome.code == OutcomeCode::Rejected {
             self.producers.forget(producer);
         }
-        outcome
     }
 }
 
@@ -115,32 +133,4 @@ fn headers(call: &Call<'_>) -> OwnedHeaders {
     headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |made, (name, value)| {
         made.insert(Header { key: name, value: Some(value) })
     })
-}
-
-/// What went wrong, by its code: the sentences of librdkafka name brokers.
-fn failure_of(error: &KafkaError) -> Outcome {
-    let Some(code) = error.rdkafka_error_code() else {
-        return Outcome::new(OutcomeCode::Refused, "no producer can be made from the connection's settings");
-    };
-    let kind = match code {
-        RDKafkaErrorCode::MessageSizeTooLarge
-        | RDKafkaErrorCode::InvalidTopic
-        | RDKafkaErrorCode::InvalidRecord
-        | RDKafkaErrorCode::InvalidMessageSize
-        | RDKafkaErrorCode::InvalidMessage => OutcomeCode::Refused,
-        RDKafkaErrorCode::AllBrokersDown
-        | RDKafkaErrorCode::BrokerTransportFailure
-        | RDKafkaErrorCode::Resolve
-        | RDKafkaErrorCode::OperationTimedOut
-        | RDKafkaErrorCode::SSL
-        | RDKafkaErrorCode::QueueFull => OutcomeCode::Connect,
-        // It may have been on its way.
-        RDKafkaErrorCode::MessageTimedOut
-        | RDKafkaErrorCode::RequestTimedOut
-        | RDKafkaErrorCode::NetworkException
-        | RDKafkaErrorCode::PurgeInflight
-        | RDKafkaErrorCode::PurgeQueue => OutcomeCode::Transport,
-        _ => OutcomeCode::Rejected,
-    };
-    Outcome::new(kind, format!("kafka: {code:?}"))
 }
