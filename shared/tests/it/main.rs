@@ -20,6 +20,7 @@ mod policy;
 mod redis_server;
 mod store_conformance;
 mod store_explore;
+mod store_losses;
 mod store_parity;
 mod store_postgres;
 mod store_world;

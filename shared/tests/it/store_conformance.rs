@@ -16,13 +16,13 @@ use reveille_shared::store::{
 use reveille_testkit::Postgres;
 use uuid::Uuid;
 
-const START: i64 = 1_800_000_000_000;
+pub(crate) const START: i64 = 1_800_000_000_000;
 const LEASE: Duration = Duration::from_secs(30);
 const RETAIN: Duration = Duration::from_secs(60);
 
-struct Fixture {
-    store: Arc<dyn Store>,
-    now: InjectedNow,
+pub(crate) struct Fixture {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) now: InjectedNow,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -39,21 +39,21 @@ impl Fixture {
         Self { store, now, _folder: folder }
     }
 
-    async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("conformance.db").display());
         Self::open(&url, Some(folder)).await
     }
 
-    async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         Self::open(&Postgres::shared().await.fresh_database().await, None).await
     }
 
-    async fn register(&self, registration: Registration) -> Uuid {
+    pub(crate) async fn register(&self, registration: Registration) -> Uuid {
         self.store.schedule_upsert(&[registration]).await.unwrap().schedules[0].id
     }
 
-    async fn claim(&self, limit: i32) -> Claimed {
+    pub(crate) async fn claim(&self, limit: i32) -> Claimed {
         self.claim_of(limit, &["default"]).await
     }
 
@@ -62,7 +62,7 @@ impl Fixture {
         self.store.run_claim(&Claim { limit, owner: "w1".to_owned(), lease: LEASE, queues }).await.unwrap()
     }
 
-    async fn settle(&self, run: &ClaimedRun, exit: Exit) -> Settled {
+    pub(crate) async fn settle(&self, run: &ClaimedRun, exit: Exit) -> Settled {
         let attempt = exit.outcome().map(|_| AttemptRecord {
             attempt: run.attempt,
             started_at: START,
@@ -73,13 +73,13 @@ impl Fixture {
         self.store.run_settle(&[settlement]).await.unwrap()
     }
 
-    async fn armed(&self, schedule: Uuid) -> Option<i64> {
+    pub(crate) async fn armed(&self, schedule: Uuid) -> Option<i64> {
         let runs = self.store.run_list(schedule, None, 1000).await.unwrap();
         runs.into_iter().find(|run| run.armed && run.state == RunState::Pending).map(|run| run.due_at)
     }
 }
 
-fn registration(key: &str, fingerprint: &str, arming: Arming) -> Registration {
+pub(crate) fn registration(key: &str, fingerprint: &str, arming: Arming) -> Registration {
     Registration {
         id: Uuid::now_v7(),
         client: ClientKey { key: key.to_owned(), application: "app".to_owned(), ..ClientKey::default() },
@@ -93,31 +93,32 @@ fn registration(key: &str, fingerprint: &str, arming: Arming) -> Registration {
     }
 }
 
-fn cron(at: i64) -> Arming {
+pub(crate) fn cron(at: i64) -> Arming {
     Arming { at: ArmAt::At(at), calendar: true, unchanged: OnUnchanged::Keep }
 }
 
-fn now() -> Arming {
+pub(crate) fn now() -> Arming {
     Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Rearm }
 }
 
-fn finish(state: RunState, successor: Option<Successor>) -> Exit {
+pub(crate) fn finish(state: RunState, successor: Option<Successor>) -> Exit {
     let code = if state == RunState::Succeeded { OutcomeCode::Ok } else { OutcomeCode::HttpStatus };
     let outcome = Outcome { code, http_status: Some(418), detail: "a\0b".to_owned() };
     Exit::Finish { state, outcome, successor, coalesced: 3, skipped: 4 }
 }
 
-fn retry(wait_ms: i64) -> Exit {
+pub(crate) fn retry(wait_ms: i64) -> Exit {
     Exit::Retry { wait_ms, outcome: Outcome::new(OutcomeCode::Timeout, "slow") }
 }
 
 /// Makes each of these bodies a test on both databases.
 macro_rules! on_both {
     ($($body:ident),* $(,)?) => {
-        mod sqlite { $(#[tokio::test] async fn $body() { super::$body(super::Fixture::sqlite().await).await; })* }
-        mod postgres { $(#[tokio::test] async fn $body() { super::$body(super::Fixture::postgres().await).await; })* }
+        mod sqlite { $(#[tokio::test] async fn $body() { super::$body($crate::store_conformance::Fixture::sqlite().await).await; })* }
+        mod postgres { $(#[tokio::test] async fn $body() { super::$body($crate::store_conformance::Fixture::postgres().await).await; })* }
     };
 }
+pub(crate) use on_both;
 
 on_both! {
     registers_in_the_order_asked,

@@ -30,8 +30,12 @@ impl PostgresStore {
 
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
         self.statements.count(1);
-        let pruned: i64 =
-            sqlx::query_scalar(sql::PRUNE).bind(self.injected_now()).bind(limit).fetch_one(&self.pool).await?;
+        let pruned: i64 = sqlx::query_scalar(sql::PRUNE)
+            .bind(self.injected_now())
+            .bind(limit)
+            .bind(self.retain_ms())
+            .fetch_one(&self.pool)
+            .await?;
         Ok(pruned.unsigned_abs())
     }
 

@@ -30,6 +30,8 @@ impl SqliteStore {
 
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
         let (mut transaction, now) = self.begin().await?;
+        let later = now.saturating_add(self.retain_ms());
+        sqlx::query(sql::PRUNE_LATER).bind(now).bind(limit).bind(later).execute(&mut *transaction).await?;
         let mut pruned = 0;
         for statement in [sql::PRUNE_RUNS, sql::PRUNE_SCHEDULES, sql::PRUNE_ATTEMPTS] {
             pruned += sqlx::query(statement).bind(now).bind(limit).execute(&mut *transaction).await?.rows_affected();
