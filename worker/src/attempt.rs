@@ -3,12 +3,14 @@
 //!
 //! ```text
 //!   claimed ─▶ verdict ─▶ trust holds? ─▶ dispatch ─▶ outcome ─▶ settlement
-//!      │          └─ settled at once             ├─ deadline: outcome timeout
-//!      ├─ stopping: handed back                  ├─ trust lost: nothing, the run comes back
-//!      └─ unreadable: postponed                  └─ drain over: handed back
+//!      │          │             │                ├─ deadline: outcome timeout
+//!      │          │             └─ handed back   ├─ trust lost: nothing, the run comes back
+//!      │          └─ settled at once             └─ drain over: handed back
+//!      ├─ stopping: handed back
+//!      └─ unreadable: postponed
 //! ```
 //!
-//! Never writes to the store itself and never settles a run whose lease it gave up. If the process dies
+//! Never writes to the store itself and never settles a call whose lease it gave up. If the process dies
 //! anywhere here, or the attempt panics, the lease brings the run back.
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::dispatch::{Answer, Call, Dispatchers};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch};
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
+use crate::settle::Unsettled;
 
 /// What the attempts of a worker share.
 pub(crate) struct Attempts {
@@ -35,6 +38,7 @@ pub(crate) struct Attempts {
     pub(crate) dispatchers: Arc<Dispatchers>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) settlements: mpsc::Sender<Settlement>,
+    pub(crate) unsettled: Unsettled,
     /// Fires when the calls in flight have had the time that a shutdown gives them.
     pub(crate) drain_over: CancellationToken,
 }
@@ -64,7 +68,10 @@ impl Attempts {
         let lease = self.leases.hold(run, claim_sent, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
-            return self.lease_lost(run);
+            // Nobody was called. Left to its lease this would count as a crash, and three of them would end a
+            // run that no target ever saw; should the lease be over by now, the settlement is void.
+            tracing::warn!(run.id = %run.id, "the run was claimed too long ago to be dispatched, it is handed back");
+            return self.settle(run, Exit::HandBack, None).await;
         }
         let began = clock.monotonic();
         let started_at = self.context.clock.now_ms();

@@ -38,7 +38,7 @@ use self::dispatch::Dispatchers;
 pub use self::dispatch::target::{Cidr, TargetPolicy};
 use self::metrics::WorkerMetrics;
 use self::renew::{Leases, renew_leases};
-use self::settle::Settler;
+use self::settle::{Settler, Unsettled};
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -115,8 +115,10 @@ pub async fn run(context: Context, settings: Settings) {
     // nothing more is claimed.
     let (settlements, queue) = mpsc::channel(settings.concurrency.max(1));
     let (armed, own_hints) = mpsc::unbounded_channel();
-    let duties =
-        Duties::start(&context, &leases, Settler { context: context.clone(), metrics: metrics.clone(), queue, armed });
+    let unsettled = Unsettled::default();
+    let settler =
+        Settler { context: context.clone(), metrics: metrics.clone(), queue, armed, unsettled: unsettled.clone() };
+    let duties = Duties::start(&context, &leases, settler);
     duties.keep_tidy(&context, dispatchers.clone());
     let drain = settings.drain;
     let drain_over = CancellationToken::new();
@@ -127,6 +129,7 @@ pub async fn run(context: Context, settings: Settings) {
         dispatchers,
         leases,
         settlements,
+        unsettled,
         drain_over: drain_over.clone(),
     };
     let mut claimer = Claimer::new(Arc::new(attempts));

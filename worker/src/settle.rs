@@ -2,7 +2,10 @@
 //! settlement goes at once; under load they are gathered, so that a statement serves hundreds of runs.
 //!
 //! Invariant: commit, then hint; and a hint goes to this worker's own waiting before it goes to the bus.
+//! While settlements fail the worker claims nothing, see [`Unsettled`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reveille_shared::model::UnixMs;
@@ -27,6 +30,26 @@ const GATHER: Duration = Duration::from_millis(5);
 /// database is away nobody does, so giving up would turn an outage into calls made twice.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Whether outcomes cannot be recorded at the moment. Who claimed then would take over its own runs, whose
+/// leases end meanwhile, and make calls again that it knows to be done; and would hold what others can do.
+#[derive(Clone, Default)]
+pub(crate) struct Unsettled(Arc<AtomicBool>);
+
+impl Unsettled {
+    pub(crate) fn is_failing(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Answers whether it was set.
+    fn clear(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
 /// The settling task of a worker.
 pub(crate) struct Settler {
     pub(crate) context: Context,
@@ -34,6 +57,7 @@ pub(crate) struct Settler {
     pub(crate) queue: mpsc::Receiver<Settlement>,
     /// Tells the worker's own waiting what became due.
     pub(crate) armed: mpsc::UnboundedSender<UnixMs>,
+    pub(crate) unsettled: Unsettled,
 }
 
 impl Settler {
@@ -52,6 +76,10 @@ impl Settler {
         while let Some(first) = self.queue.recv().await {
             let batch = self.gather(first, idle_at).await;
             self.settle(&batch).await;
+            // Not before: what ended meanwhile waits in the queue, and its leases may be over as well.
+            if self.queue.is_empty() {
+                self.claim_again();
+            }
             idle_at = self.now() + GATHER;
         }
     }
@@ -92,6 +120,15 @@ impl Settler {
         }
     }
 
+    /// Lets the worker claim again if settlements failed. It looks at once: what a commit in doubt armed was told
+    /// to nobody.
+    fn claim_again(&self) {
+        if self.unsettled.clear() {
+            // The worker may have ended its waiting by now.
+            let _ = self.armed.send(self.context.clock.now_ms());
+        }
+    }
+
     /// Sends the batch until the database took it. A commit in doubt is sent again as well: the store
     /// recognises its own token.
     ///
@@ -124,6 +161,7 @@ impl Settler {
                         tracing::warn!(error, runs = batch.len(), "runs cannot be settled, trying again");
                     }
                     failing = true;
+                    self.unsettled.set();
                     self.context.clock.clock().sleep(backoff.pause()).await;
                 }
                 Err(error) => return Err(error),
