@@ -13,6 +13,7 @@ mod bus_hint;
 mod bus_local;
 mod bus_parity;
 mod bus_redis;
+mod bus_stages;
 mod cron;
 mod cron_oracle;
 mod document;
