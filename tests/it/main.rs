@@ -11,5 +11,6 @@ mod bulk;
 mod cluster;
 mod config;
 mod embedded;
+mod manifests;
 mod readme;
 mod tidy;
