@@ -14,6 +14,7 @@ mod config;
 mod embedded;
 mod keys;
 mod loopback;
+mod manifests;
 mod observability;
 mod readme;
 mod targets;
