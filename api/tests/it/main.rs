@@ -4,6 +4,7 @@
 
 mod access;
 mod contract;
+mod documentation;
 mod graphql;
 mod hints;
 mod history;
