@@ -16,6 +16,7 @@ pub(in crate::http) struct RegisteredAnswer {
     /// Id of the schedule, old or new.
     id: Uuid,
     /// Its name as stored.
+    #[schema(example = "nightly report")]
     name: String,
     client: ClientAnswer,
     /// Fields that were left out because nobody knows them; absent when there are none.
@@ -28,10 +29,15 @@ pub(in crate::http) struct RegisteredAnswer {
 #[schema(as = ClientKey)]
 #[expect(dead_code, reason = "documentation")]
 struct ClientAnswer {
+    #[schema(example = "op#1")]
     operation: String,
+    #[schema(example = "chef")]
     application: String,
+    #[schema(example = "system")]
     group: String,
+    #[schema(example = "12345678")]
     key: String,
+    #[schema(example = "scheduler")]
     r#type: String,
 }
 
@@ -43,6 +49,7 @@ struct ClientAnswer {
 #[expect(dead_code, reason = "documentation")]
 pub(in crate::http) struct ScheduleAnswer {
     id: Uuid,
+    #[schema(example = "nightly report")]
     name: String,
     client: ClientAnswer,
     #[schema(schema_with = timing_types)]

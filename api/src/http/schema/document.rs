@@ -216,7 +216,7 @@ fn backoff() -> RefOr<Schema> {
 #[expect(dead_code, reason = "documentation")]
 struct Connection {
     /// A connection of the server's configuration, instead of `host`: credentials then stay there.
-    #[schema(max_length = 64, pattern = "^[^\\u0000]*$")]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[^\\u0000]*$")]
     name: Option<String>,
     /// Where the target is; demanded unless `name` is given. `rest`: an http or https URL without user and password.
     /// `kafka`: brokers, `host:port`, separated by commas. `redis`: `redis://` or `rediss://`, also with `+sentinel` or

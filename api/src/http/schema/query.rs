@@ -1,12 +1,7 @@
 //! Parameters: filters, pages and preferences.
 
-use utoipa::IntoParams;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
-
-use super::super::query::PAGE_MAX;
-use super::{field, words};
 
 /// The filters by the client key.
 #[derive(IntoParams)]
@@ -37,11 +32,11 @@ pub(in crate::http) struct ClientFilter {
 pub(in crate::http) struct ListParameters {
     /// Only schedules in this state: what the schedule is (`active`, `paused`, `finished`), where its task stands
     /// (`idle`, `processing`, `failed`, `done`, `invalidity`), or `all`. Without it, all but the finished ones.
-    #[param(schema_with = state, example = "active")]
-    state: Option<String>,
+    #[param(inline)]
+    state: Option<State>,
     /// Schedules per page. Without `limit` and `cursor` the answer is complete.
-    #[param(schema_with = page_limit, example = 100)]
-    limit: Option<i64>,
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u8>,
     /// Where the page begins: taken from the `Link` header of the page before, not made up.
     cursor: Option<Uuid>,
 }
@@ -52,10 +47,10 @@ pub(in crate::http) struct ListParameters {
 #[expect(dead_code, reason = "documentation")]
 pub(in crate::http) struct RunsPage {
     /// Runs per page; 50 without it.
-    #[param(schema_with = page_limit, example = 50)]
-    limit: Option<i64>,
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u8>,
     /// Where the page begins: taken from the `Link` header of the page before, not made up.
-    #[param(pattern = "^[0-9]{1,15}_[0-9]{1,15}$", example = "1800000000000_0")]
+    #[param(pattern = "^[0-9]{1,15}_[0-9]{1,15}$")]
     cursor: Option<String>,
 }
 
@@ -65,14 +60,22 @@ pub(in crate::http) struct RunsPage {
 #[expect(dead_code, reason = "documentation")]
 pub(in crate::http) struct Preferences {
     /// `handling=strict` (RFC 7240) refuses a document with unknown fields instead of leaving them out.
-    #[param(example = "handling=strict")]
-    prefer: Option<String>,
+    #[param(required = false, rename = "Prefer", example = "handling=strict")]
+    prefer: String,
 }
 
-fn state() -> RefOr<Schema> {
-    field(words(["active", "paused", "finished", "all", "idle", "processing", "failed", "done", "invalidity"]))
-}
-
-fn page_limit() -> RefOr<Schema> {
-    field(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(PAGE_MAX)))
+/// What `state` may ask for.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "documentation")]
+enum State {
+    Active,
+    Paused,
+    Finished,
+    All,
+    Idle,
+    Processing,
+    Failed,
+    Done,
+    Invalidity,
 }
