@@ -4,6 +4,7 @@
 
 mod access;
 mod contract;
+mod described;
 mod documentation;
 mod graphql;
 mod hints;

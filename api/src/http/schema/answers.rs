@@ -1,5 +1,6 @@
 //! The answers: schedules, runs, the wake state.
 
+use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{OutcomeCode, RunState};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -28,7 +29,7 @@ pub(in crate::http) struct RegisteredAnswer {
 #[derive(ToSchema)]
 #[schema(as = ClientKey)]
 #[expect(dead_code, reason = "documentation")]
-struct ClientAnswer {
+pub(super) struct ClientAnswer {
     #[schema(example = "op#1")]
     operation: String,
     #[schema(example = "chef")]
@@ -67,6 +68,10 @@ pub(in crate::http) struct ScheduleAnswer {
     #[schema(required = false)]
     queue: String,
     task: TaskAnswer,
+    /// True where a newer version of the service wrote the document and this one cannot read it. What stands in the
+    /// document is then missing.
+    #[schema(required = false)]
+    unreadable: bool,
     #[schema(schema_with = schedule_states)]
     state: String,
     /// Grows with every change.
@@ -237,6 +242,12 @@ pub(in crate::http) struct RunAnswer {
     /// Milliseconds between due and claimed.
     #[schema(required = true, minimum = 0)]
     lag_ms: Option<i64>,
+    timeline: Timeline,
+    #[schema(schema_with = late_causes_or_null)]
+    late_cause: String,
+    /// The same for people.
+    #[schema(required = true)]
+    late_reason: Option<String>,
     /// Attempts so far.
     #[schema(minimum = 0)]
     attempt: i32,
@@ -268,6 +279,25 @@ pub(in crate::http) struct RunAnswer {
     coalesced: i64,
     /// Occurrences that were left out by policy.
     skipped: i64,
+}
+
+/// The way of a run, by its last attempt. What it has not reached is null.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documentation")]
+struct Timeline {
+    #[schema(schema_with = instant)]
+    due_at: String,
+    /// The worker learnt that something is due.
+    #[schema(schema_with = instant_or_null)]
+    woken_at: String,
+    #[schema(schema_with = instant_or_null)]
+    claimed_at: String,
+    #[schema(schema_with = instant_or_null)]
+    dispatched_at: String,
+    #[schema(schema_with = instant_or_null)]
+    first_byte_at: String,
+    #[schema(schema_with = instant_or_null)]
+    settled_at: String,
 }
 
 /// A run with its latest attempts.
@@ -328,7 +358,7 @@ pub(in crate::http) struct WakeAnswer {
     db_ms: i64,
 }
 
-fn instant() -> RefOr<Schema> {
+pub(super) fn instant() -> RefOr<Schema> {
     field(rfc3339(ObjectBuilder::new().schema_type(Type::String)))
 }
 
@@ -398,10 +428,21 @@ fn outcomes() -> RefOr<Schema> {
     field(words(OutcomeCode::ALL.map(OutcomeCode::as_str)).description(Some(OUTCOME)))
 }
 
-fn outcomes_or_null() -> RefOr<Schema> {
-    let words = OutcomeCode::ALL.map(|code| code.as_str().into());
-    let values = words.into_iter().chain([serde_json::Value::Null]);
-    field(any_of([Type::String, Type::Null]).enum_values(Some(values)).description(Some(OUTCOME)))
+pub(super) fn outcomes_or_null() -> RefOr<Schema> {
+    words_or_null(OutcomeCode::ALL.map(OutcomeCode::as_str), OUTCOME)
+}
+
+pub(super) fn run_states_or_null() -> RefOr<Schema> {
+    words_or_null(RunState::ALL.map(RunState::as_str), "State of the run.")
+}
+
+pub(super) fn late_causes_or_null() -> RefOr<Schema> {
+    words_or_null(LateCause::ALL.map(LateCause::as_str), "Why it was more than a second late; null when it was not.")
+}
+
+fn words_or_null<const N: usize>(words: [&'static str; N], description: &str) -> RefOr<Schema> {
+    let values = words.into_iter().map(serde_json::Value::from).chain([serde_json::Value::Null]);
+    field(any_of([Type::String, Type::Null]).enum_values(Some(values)).description(Some(description)))
 }
 
 const OUTCOME: &str = "How it ended: `ok`, or what went wrong.";

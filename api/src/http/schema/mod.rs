@@ -7,6 +7,7 @@
 
 mod answers;
 mod document;
+mod history;
 mod problems;
 mod query;
 
@@ -15,6 +16,7 @@ pub(super) use self::answers::{
     TriggeredAnswer, WakeAnswer,
 };
 pub(super) use self::document::{PreviewDocument, RegistrationDocument};
+pub(super) use self::history::{HistoryEntry, HistoryFilter, HistoryForm, HistoryOf};
 pub(super) use self::problems::{
     BadQuery, InvalidDocument, NoRun, NoSchedule, NoneMatched, ScheduleConflict, WrongState,
 };
@@ -49,6 +51,7 @@ pub(super) fn complete(document: &mut OpenApi) {
     tags(
         (name = "schedules", description = "Register, show, change and cancel schedules."),
         (name = "runs", description = "What became of each occurrence of a schedule."),
+        (name = "history", description = "What happened to schedules whose task has `history_check`."),
         (name = "service", description = "What the service itself is about to do."),
     ),
     modifiers(&Token),
@@ -59,7 +62,8 @@ struct Token;
 
 impl Modify for Token {
     fn modify(&self, document: &mut OpenApi) {
-        let description = "The server's API token. A server that was started without one asks nobody for it.";
+        let description =
+            "A key (`reveille key create`), or the operator's token. A server with neither asks nobody for one.";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(scheme));

@@ -105,10 +105,15 @@ refusals! {
         example("malformed_json", "the body is not JSON", "expected value at line 1 column 1"),
         example("incomplete_body", "incomplete body", "the body could not be read to its end"),
     ]
-    Unauthorized 401 "The API token is missing or wrong." [
-        example("unauthorized", "not authorized", "send the API token as `Authorization: Bearer …`"),
+    Unauthorized 401 "There are no credentials, or they are not valid." [
+        example("unauthorized", "not authorized", "send a key as `Authorization: Bearer …`"),
     ]
-    Forbidden 403 "The request comes from a page of another site." [
+    Forbidden 403 "The key does not reach this far, or the request comes from a page of another site." [
+        example("insufficient_scope", "forbidden", "this needs a key with the scope `write`, yours has `read`"),
+        Example {
+            field: Some(["/client/application", "wrong_application", "your key is limited to the application `chef`"]),
+            ..example("wrong_application", "forbidden", "your key is limited to the application `chef`")
+        },
         example("cross_site", "cross-site request", "pages of other sites may not call the API"),
     ]
     NoSchedule 404 "There is no schedule with this id. A text that is no id is answered in the same way." [
@@ -144,6 +149,10 @@ refusals! {
             ..example("invalid_document", "the document is not valid", "/task/connection/host: is required")
         },
     ]
+    TooMany 429 "The application asks too often, or has reached its quota." [
+        example("rate_limited", "too much", "at most 100 requests a second per application"),
+        example("quota_exceeded", "too much", "the application `chef` has reached its quota of 1000 schedules"),
+    ]
     Internal 500 "The server is at fault; its log says how." [
         example("internal", "internal error", "the request failed for a reason that is in this server's log"),
     ]
@@ -165,11 +174,12 @@ refusals! {
 const OCCURRENCE_TAKEN: Example = example(
     "occurrence_taken",
     "the schedule changed at the same time",
-    "another registration of this schedule won the race several times in a row; try again",
+    "another change of this schedule won the race several times in a row; try again",
 );
 
 /// What every request can meet.
-const COMMON: [Refusal; 4] = [Unauthorized::REFUSAL, Forbidden::REFUSAL, Internal::REFUSAL, Unavailable::REFUSAL];
+const COMMON: [Refusal; 5] =
+    [Unauthorized::REFUSAL, Forbidden::REFUSAL, TooMany::REFUSAL, Internal::REFUSAL, Unavailable::REFUSAL];
 /// What a request with a body can meet besides.
 const OF_BODIES: [Refusal; 3] = [UnreadableBody::REFUSAL, BodyTimeout::REFUSAL, BodyTooLarge::REFUSAL];
 
@@ -189,7 +199,7 @@ impl Refusal {
         if self.status == 401 {
             response = response.header("WWW-Authenticate", header(Type::String, "`Bearer`."));
         }
-        if self.status == 503 {
+        if matches!(self.status, 429 | 503) {
             response = response.header("Retry-After", header(Type::Integer, "Seconds to wait before trying again."));
         }
         response.build()
