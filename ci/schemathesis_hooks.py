@@ -23,20 +23,20 @@ def before_call(context, case, kwargs):
         case.query["application"] = "nobody"
     if operation in HISTORIES and (case.query or {}).get("limit"):
         # More is for CSV alone.
-        case.query["limit"] = min(case.query["limit"], 200)
+        case.query["limit"] = min(int(case.query["limit"]), 200)
 
 
 @schemathesis.hook
 def filter_case(context, case):
     """An empty parameter counts as left out, for which JSON Schema has no words either."""
-    return not case.meta or case.meta.generation.mode.is_positive or "" not in (case.query or {}).values()
+    return not case.meta or case.meta.generation.mode.is_positive or all((case.query or {}).values())
 
 
 def mend_document(document):
     document["schedule"] = SCHEDULES[document["type"]]
     if document.get("timezone"):
         document["timezone"] = "Asia/Seoul"
-    if isinstance(document.get("from"), str) or document["type"] == "cron" and "from" in document:
+    if isinstance(document.get("from"), str) or document["type"] in ("cron", "date") and "from" in document:
         document["from"] = "2027-01-01T09:00:00+09:00"
     if "task" not in document:
         return
