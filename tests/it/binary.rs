@@ -238,8 +238,8 @@ async fn a_page_of_another_site_cannot_use_its_visitors_scheduler() {
 
 #[tokio::test]
 async fn the_documentation_is_read_without_a_key() {
-    let mut process = serve(&scratch_dir("serve"));
-    let process = process.args(["--api-token", "a-token-of-the-operator"]).with_ready_file().start();
+    let process =
+        serve(&scratch_dir("serve")).args(["--api-token", "a-token-of-the-operator"]).with_ready_file().start();
     let api = process.wait_ready(PATIENCE).await.listen.expect("an api");
     let _ = rustls::crypto::ring::default_provider().install_default();
     let status = async |path: &str| {

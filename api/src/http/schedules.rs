@@ -13,9 +13,9 @@ use super::listing::Listing;
 use super::query::{ListQuery, deletion};
 use super::request::{IdPath, body, id, is_strict};
 use super::schema::{
-    BadQuery, ClientFilter, DeletedAnswer, InvalidDocument, ListParameters, NoSchedule, NoneMatched, Preferences,
-    PreviewAnswer, PreviewDocument, RegisteredAnswer, RegistrationDocument, ScheduleAnswer, ScheduleConflict,
-    StateAnswer, TriggeredAnswer, WrongState,
+    BadQuery, ClientFilter, DeletedAnswer, InvalidDocument, InvalidTiming, ListParameters, NoSchedule, NoneMatched,
+    Preferences, PreviewAnswer, PreviewDocument, RegisteredAnswer, RegistrationDocument, ScheduleAnswer,
+    ScheduleConflict, StateAnswer, TriggeredAnswer, WrongState,
 };
 use crate::error::Problem;
 use crate::service::{Registered, Service};
@@ -90,7 +90,7 @@ fn shown(registered: &Registered) -> Value {
     request_body = PreviewDocument,
     responses(
         (status = 200, body = PreviewAnswer, description = "The next instants."),
-        (status = 422, response = InvalidDocument),
+        (status = 422, response = InvalidTiming),
     ),
     operation_id = "preview_schedule",
 )]

@@ -18,7 +18,7 @@ pub(super) use self::answers::{
 pub(super) use self::document::{PreviewDocument, RegistrationDocument};
 pub(super) use self::history::{HistoryEntry, HistoryFilter, HistoryForm, HistoryOf};
 pub(super) use self::problems::{
-    BadQuery, InvalidDocument, NoRun, NoSchedule, NoneMatched, ScheduleConflict, WrongState,
+    BadQuery, InvalidDocument, InvalidTiming, NoRun, NoSchedule, NoneMatched, ScheduleConflict, WrongState,
 };
 pub(super) use self::query::{ClientFilter, ListParameters, Preferences, RunsPage};
 

@@ -148,6 +148,16 @@ refusals! {
             field: Some(["/task/connection/host", "required", "is required"]),
             ..example("invalid_document", "the document is not valid", "/task/connection/host: is required")
         },
+        Example {
+            field: Some(["/task/connection/headers/Cookie", "no_secret_key", NO_SECRET_KEY]),
+            ..example("no_secret_key", "the document is not valid", NO_SECRET_KEY)
+        },
+    ]
+    InvalidTiming 422 "The timing is not valid; `errors` names every field that is wrong." [
+        Example {
+            field: Some(["/schedule", "required", "is required"]),
+            ..example("invalid_document", "the document is not valid", "/schedule: is required")
+        },
     ]
     TooMany 429 "The application asks too often, or has reached its quota." [
         example("rate_limited", "too much", "at most 100 requests a second per application"),
@@ -176,6 +186,9 @@ const OCCURRENCE_TAKEN: Example = example(
     "the schedule changed at the same time",
     "another change of this schedule won the race several times in a row; try again",
 );
+
+const NO_SECRET_KEY: &str =
+    "this server has no secret key, and stores no secret in the clear; use a reference, secret://name";
 
 /// What every request can meet.
 const COMMON: [Refusal; 5] =
