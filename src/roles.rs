@@ -157,7 +157,7 @@ impl<'a> Process<'a> {
         }
         let door = Door::new();
         if let Some(api) = api {
-            api.serve(&self.lifecycle, door.router(self.health.router()));
+            api.serve(&self.lifecycle, door.router(self.health.router().merge(reveille_api::documentation())));
         }
 
         let bus = self.bus()?;

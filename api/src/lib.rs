@@ -76,6 +76,20 @@ impl Settings {
     }
 }
 
+/// The documentation: `/openapi.json` and `/docs`. Holds no data of users, so it stands where nobody is asked for a
+/// token.
+pub fn documentation() -> axum::Router {
+    http::documentation()
+}
+
+/// The OpenAPI description of all routes, as `/openapi.json` answers it.
+///
+/// # Errors
+/// Never in practice: it is a value without a key that is no string.
+pub fn openapi_json() -> serde_json::Result<String> {
+    http::openapi_json()
+}
+
 /// All routes of the API. The caller owns the listener.
 pub fn router(context: Context, settings: Settings) -> axum::Router {
     http::router(context, settings)

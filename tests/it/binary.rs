@@ -223,12 +223,28 @@ async fn a_page_of_another_site_cannot_use_its_visitors_scheduler() {
     let process = serve(&scratch_dir("serve")).with_ready_file().start();
     let api = process.wait_ready(PATIENCE).await.listen.expect("an api");
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let ask = async |site: &str| {
-        let request = reqwest::Client::new().get(format!("http://{api}/schedules")).header("sec-fetch-site", site);
+    let ask = async |path: &str, site: &str| {
+        let request = reqwest::Client::new().get(format!("http://{api}{path}")).header("sec-fetch-site", site);
         request.send().await.expect("the process answers").status().as_u16()
     };
-    assert_eq!(ask("cross-site").await, 403);
+    assert_eq!(ask("/schedules", "cross-site").await, 403);
     for site in ["none", "same-origin", "same-site"] {
-        assert_eq!(ask(site).await, 404, "{site}: let in, and there is no schedule");
+        assert_eq!(ask("/schedules", site).await, 404, "{site}: let in, and there is no schedule");
     }
+    for documentation in ["/docs", "/docs/swagger-ui-bundle.js", "/openapi.json"] {
+        assert_eq!(ask(documentation, "cross-site").await, 200, "a link from another site leads to {documentation}");
+    }
+}
+
+#[tokio::test]
+async fn the_documentation_is_read_without_a_key() {
+    let process =
+        serve(&scratch_dir("serve")).args(["--api-token", "a-token-of-the-operator"]).with_ready_file().start();
+    let api = process.wait_ready(PATIENCE).await.listen.expect("an api");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let status = async |path: &str| {
+        reqwest::get(format!("http://{api}{path}")).await.expect("the process answers").status().as_u16()
+    };
+    assert_eq!((status("/docs").await, status("/openapi.json").await), (200, 200));
+    assert_eq!(status("/schedules").await, 401);
 }

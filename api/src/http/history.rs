@@ -19,6 +19,7 @@ use super::history_query::{Format, HistoryQuery};
 use super::query::with_cursor;
 use super::request::{IdPath, id};
 use super::schedules::link_next;
+use super::schema::{BadQuery, ClientFilter, HistoryEntry, HistoryFilter, HistoryForm, HistoryOf, NoSchedule};
 use super::{Acting, csv};
 use crate::Service;
 use crate::error::Problem;
@@ -27,6 +28,28 @@ use crate::view;
 /// Entries read from the store at a time.
 const CHUNK: i64 = 500;
 
+/// Show the history
+///
+/// Of schedules whose task has `history_check`, newest entry first. A parameter that is no filter is refused: a
+/// misspelt one would show more than was meant.
+#[utoipa::path(
+    get,
+    path = "/history",
+    tag = "history",
+    params(ClientFilter, HistoryOf, HistoryFilter, HistoryForm),
+    responses(
+        (
+            status = 200,
+            description = "A page of entries as JSON, or all of them as CSV.",
+            content(([HistoryEntry] = "application/json"), (String = "text/csv")),
+            headers(
+                ("Link" = String, description = "The next page (RFC 8288), when there is one: `<…>; rel=\"next\"`."),
+            ),
+        ),
+        (status = 400, response = BadQuery),
+    ),
+    operation_id = "list_history",
+)]
 pub(super) async fn list(
     Acting(service): Acting,
     RawQuery(query): RawQuery,
@@ -35,6 +58,28 @@ pub(super) async fn list(
     answer(service, None, &query.unwrap_or_default(), &headers).await
 }
 
+/// Show the history of a schedule
+///
+/// Also of one that is gone, for as long as its history is kept.
+#[utoipa::path(
+    get,
+    path = "/schedules/{id}/history",
+    tag = "history",
+    params(("id" = Uuid, Path, description = "Id of the schedule."), ClientFilter, HistoryFilter, HistoryForm),
+    responses(
+        (
+            status = 200,
+            description = "A page of entries as JSON, or all of them as CSV.",
+            content(([HistoryEntry] = "application/json"), (String = "text/csv")),
+            headers(
+                ("Link" = String, description = "The next page (RFC 8288), when there is one: `<…>; rel=\"next\"`."),
+            ),
+        ),
+        (status = 400, response = BadQuery),
+        (status = 404, response = NoSchedule),
+    ),
+    operation_id = "list_schedule_history",
+)]
 pub(super) async fn of_schedule(
     Acting(service): Acting,
     path: IdPath,

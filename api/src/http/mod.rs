@@ -2,6 +2,7 @@
 //! answers to the wire; decides nothing.
 
 mod csv;
+mod docs;
 mod history;
 mod history_query;
 pub(crate) mod listing;
@@ -9,6 +10,7 @@ pub(crate) mod query;
 pub(crate) mod request;
 mod runs;
 mod schedules;
+mod schema;
 mod shelter;
 
 use std::sync::Arc;
@@ -20,11 +22,15 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::trace::{Kind, Span, Tracer};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+pub(crate) use self::docs::{documentation, openapi_json};
 use self::shelter::Shelter;
 use crate::auth::{Caller, Gate};
 use crate::error::Problem;
@@ -61,6 +67,30 @@ impl FromRequestParts<App> for Acting {
     }
 }
 
+/// Every route with its documentation. A new one is a handler with `#[utoipa::path]` and a line here.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(schema::base())
+        .routes(routes!(schedules::list, schedules::register, schedules::delete_matching))
+        .routes(routes!(schedules::preview))
+        .routes(routes!(schedules::show, schedules::delete))
+        .routes(routes!(schedules::update))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::trigger))
+        .routes(routes!(runs::list))
+        .routes(routes!(history::of_schedule))
+        .routes(routes!(runs::show))
+        .routes(routes!(history::list))
+        .routes(routes!(runs::wake))
+}
+
+/// What the routes say of themselves.
+pub(crate) fn description() -> OpenApi {
+    let mut description = routes().into_openapi();
+    schema::complete(&mut description);
+    description
+}
+
 pub(crate) fn router(context: Context, settings: Settings) -> Router {
     let app = App {
         metrics: ApiMetrics::register(&context.metrics),
@@ -72,19 +102,9 @@ pub(crate) fn router(context: Context, settings: Settings) -> Router {
         service: Service::new(context, &settings),
     };
     let shelter = Shelter::new(settings.request_timeout);
-    Router::new()
-        .route("/schedules", get(schedules::list).post(schedules::register).delete(schedules::delete_matching))
-        .route("/schedules/preview", post(schedules::preview))
-        .route("/schedules/{id}", get(schedules::show).delete(schedules::delete))
-        .route("/schedules/{id}/update", post(schedules::update))
-        .route("/schedules/{id}/pause", post(schedules::pause))
-        .route("/schedules/{id}/resume", post(schedules::resume))
-        .route("/schedules/{id}/trigger", post(schedules::trigger))
-        .route("/schedules/{id}/runs", get(runs::list))
-        .route("/schedules/{id}/history", get(history::of_schedule))
-        .route("/runs/{id}", get(runs::show))
-        .route("/history", get(history::list))
-        .route("/wake", get(runs::wake))
+    let (routes, _) = routes().split_for_parts();
+    routes
+        // GraphQL describes itself.
         .route("/graphql", get(graphql::look).post(graphql::execute))
         .route("/graphql/assets/{name}", get(graphql::asset))
         .fallback(no_route)

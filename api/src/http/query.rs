@@ -164,6 +164,11 @@ pub(crate) fn cursor_id(text: &str) -> Result<Uuid, Problem> {
 /// A cursor of two numbers: an instant and what orders the items of one instant.
 pub(crate) fn cursor_pair(text: &str) -> Result<(UnixMs, i64), Problem> {
     let (at, number) = text.split_once('_').ok_or_else(bad_cursor)?;
+    // As a cursor is written: `parse` alone would take signs and any number of zeros.
+    let is_written = |part: &str| part.len() <= 15 && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_written(at) || !is_written(number) {
+        return Err(bad_cursor());
+    }
     Ok((at.parse().map_err(|_| bad_cursor())?, number.parse().map_err(|_| bad_cursor())?))
 }
 

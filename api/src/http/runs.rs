@@ -9,9 +9,26 @@ use super::Acting;
 use super::query::{next_runs_page, runs_page};
 use super::request::{IdPath, id};
 use super::schedules::link_next;
+use super::schema::{BadQuery, NoRun, NoSchedule, RunAnswer, RunWithAttempts, RunsPage, WakeAnswer};
 use crate::error::Problem;
 use crate::view;
-
+/// List the runs of a schedule
+///
+/// Newest nominal instant first.
+#[utoipa::path(
+    get,
+    path = "/schedules/{id}/runs",
+    tag = "runs",
+    params(("id" = Uuid, Path, description = "Id of the schedule."), RunsPage),
+    responses(
+        (status = 200, body = Vec<RunAnswer>, description = "Its runs; none when it has not been due yet.", headers(
+            ("Link" = String, description = "The next page (RFC 8288), when there is one: `<…>; rel=\"next\"`."),
+        )),
+        (status = 400, response = BadQuery),
+        (status = 404, response = NoSchedule),
+    ),
+    operation_id = "list_runs",
+)]
 pub(super) async fn list(
     Acting(service): Acting,
     path: IdPath,
@@ -33,14 +50,36 @@ pub(super) async fn list(
     }
     Ok(response)
 }
-
+/// Show a run
+///
+/// With its attempts, as far as they are kept.
+#[utoipa::path(
+    get,
+    path = "/runs/{id}",
+    tag = "runs",
+    params(("id" = Uuid, Path, description = "Id of the run.")),
+    responses(
+        (status = 200, body = RunWithAttempts, description = "The run."),
+        (status = 404, response = NoRun),
+    ),
+    operation_id = "show_run",
+)]
 pub(super) async fn show(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
     let (row, attempts) = service.run(id(path, "run")?).await?;
     let mut shown = view::run(&row);
     shown["attempts"] = attempts.iter().map(view::attempt).collect();
     Ok(Json(shown))
 }
-
+/// Show the next wake
+///
+/// The instant for which the workers have set their timers.
+#[utoipa::path(
+    get,
+    path = "/wake",
+    tag = "service",
+    responses((status = 200, body = WakeAnswer, description = "The wake state.")),
+    operation_id = "show_wake",
+)]
 pub(super) async fn wake(Acting(service): Acting) -> Result<Json<Value>, Problem> {
     Ok(Json(view::wake(service.wake().await?.as_ref())))
 }

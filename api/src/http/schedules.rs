@@ -12,16 +12,60 @@ use super::Acting;
 use super::listing::Listing;
 use super::query::{ListQuery, deletion};
 use super::request::{IdPath, body, id, is_strict};
+use super::schema::{
+    BadQuery, ClientFilter, DeletedAnswer, InvalidDocument, InvalidTiming, ListParameters, NoSchedule, NoneMatched,
+    Preferences, PreviewAnswer, PreviewDocument, RegisteredAnswer, RegistrationDocument, ScheduleAnswer,
+    ScheduleConflict, StateAnswer, TriggeredAnswer, WrongState,
+};
 use crate::error::Problem;
 use crate::service::{Registered, Service};
 use crate::view;
-
+/// Register a schedule
+///
+/// By its client key: when a schedule with the same five strings is there, it is replaced and keeps its id.
+/// Registering an equal document again changes nothing, except that `now`, `delay` and a date that has passed are
+/// armed anew. What is answered with 200 is on disk.
+#[utoipa::path(
+    post,
+    path = "/schedules",
+    tag = "schedules",
+    params(Preferences),
+    request_body = RegistrationDocument,
+    responses(
+        (status = 200, body = RegisteredAnswer, description = "Registered.", links(
+            ("show" = (operation_id = "show_schedule", parameters(("id" = "$response.body#/id")))),
+            ("update" = (operation_id = "update_schedule", parameters(("id" = "$response.body#/id")))),
+            ("trigger" = (operation_id = "trigger_schedule", parameters(("id" = "$response.body#/id")))),
+            ("runs" = (operation_id = "list_runs", parameters(("id" = "$response.body#/id")))),
+            ("delete" = (operation_id = "delete_schedule", parameters(("id" = "$response.body#/id")))),
+        )),
+        (status = 409, response = ScheduleConflict),
+        (status = 422, response = InvalidDocument),
+    ),
+    operation_id = "register_schedule",
+)]
 pub(super) async fn register(Acting(service): Acting, request: Request) -> Result<Json<Value>, Problem> {
     let strict = is_strict(request.headers());
     let registered = service.register(&body(request).await?, strict).await?;
     Ok(Json(shown(&registered)))
 }
-
+/// Replace a schedule
+///
+/// By its id, whatever client key the document names. A value `***` of a secret header keeps what is stored.
+#[utoipa::path(
+    post,
+    path = "/schedules/{id}/update",
+    tag = "schedules",
+    params(("id" = Uuid, Path, description = "Id of the schedule."), Preferences),
+    request_body = RegistrationDocument,
+    responses(
+        (status = 200, body = RegisteredAnswer, description = "Replaced."),
+        (status = 404, response = NoSchedule),
+        (status = 409, response = ScheduleConflict),
+        (status = 422, response = InvalidDocument),
+    ),
+    operation_id = "update_schedule",
+)]
 pub(super) async fn update(Acting(service): Acting, path: IdPath, request: Request) -> Result<Json<Value>, Problem> {
     let id = id(path, "schedule")?;
     let strict = is_strict(request.headers());
@@ -36,7 +80,20 @@ fn shown(registered: &Registered) -> Value {
     }
     answer
 }
-
+/// Preview a timing
+///
+/// Names the next instants of a timing without registering anything, and says what changes of the clocks do to them.
+#[utoipa::path(
+    post,
+    path = "/schedules/preview",
+    tag = "schedules",
+    request_body = PreviewDocument,
+    responses(
+        (status = 200, body = PreviewAnswer, description = "The next instants."),
+        (status = 422, response = InvalidTiming),
+    ),
+    operation_id = "preview_schedule",
+)]
 pub(super) async fn preview(Acting(service): Acting, request: Request) -> Result<Json<Value>, Problem> {
     let instants = service.preview(&body(request).await?)?;
     let occurrences: Vec<Value> = instants
@@ -46,13 +103,43 @@ pub(super) async fn preview(Acting(service): Acting, request: Request) -> Result
     Ok(Json(json!({"occurrences": occurrences})))
 }
 
-/// An array of one: published clients take the first.
+/// Show a schedule
+///
+/// The answer is an array of one: published clients take the first. A finished schedule is shown until it is pruned.
+#[utoipa::path(
+    get,
+    path = "/schedules/{id}",
+    tag = "schedules",
+    params(("id" = Uuid, Path, description = "Id of the schedule.")),
+    responses(
+        (status = 200, body = [ScheduleAnswer], description = "The schedule, as an array of one."),
+        (status = 404, response = NoSchedule),
+    ),
+    operation_id = "show_schedule",
+)]
 pub(super) async fn show(Acting(service): Acting, path: IdPath) -> Result<Json<[Box<RawValue>; 1]>, Problem> {
     let row = service.schedule(id(path, "schedule")?).await?;
     Ok(Json([view::schedule(&row)?.json]))
 }
 
-/// Complete unless a page is asked for; 404 when empty, as published clients expect.
+/// List schedules
+///
+/// In the order in which they were registered. Complete, unless `limit` or `cursor` asks for a page. Filters add up.
+/// 404 when none matches, as published clients expect.
+#[utoipa::path(
+    get,
+    path = "/schedules",
+    tag = "schedules",
+    params(ClientFilter, ListParameters),
+    responses(
+        (status = 200, body = Vec<ScheduleAnswer>, description = "The schedules that match.", headers(
+            ("Link" = String, description = "The next page (RFC 8288), when there is one: `<…>; rel=\"next\"`."),
+        )),
+        (status = 400, response = BadQuery),
+        (status = 404, response = NoneMatched),
+    ),
+    operation_id = "list_schedules",
+)]
 pub(super) async fn list(Acting(service): Acting, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = query.unwrap_or_default();
     let asked = ListQuery::parse(&query)?;
@@ -79,11 +166,39 @@ pub(super) fn link_next(response: &mut Response, target: &str) {
         response.headers_mut().insert(header::LINK, value);
     }
 }
-
+/// Delete a schedule
+///
+/// A run of it that is being carried out finishes; `in_flight` then says so. No other follows.
+#[utoipa::path(
+    delete,
+    path = "/schedules/{id}",
+    tag = "schedules",
+    params(("id" = Uuid, Path, description = "Id of the schedule.")),
+    responses(
+        (status = 200, body = DeletedAnswer, description = "Deleted."),
+        (status = 404, response = NoSchedule),
+    ),
+    operation_id = "delete_schedule",
+)]
 pub(super) async fn delete(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
     delete_selected(&service, Selection::Id(id(path, "schedule")?)).await
 }
-
+/// Delete all schedules that match
+///
+/// At least one filter must be given and not be empty, and a parameter that is no filter is refused: neither can be
+/// meant to delete everything.
+#[utoipa::path(
+    delete,
+    path = "/schedules",
+    tag = "schedules",
+    params(ClientFilter),
+    responses(
+        (status = 200, body = DeletedAnswer, description = "Deleted."),
+        (status = 400, response = BadQuery),
+        (status = 404, response = NoneMatched),
+    ),
+    operation_id = "delete_schedules",
+)]
 pub(super) async fn delete_matching(
     Acting(service): Acting,
     RawQuery(query): RawQuery,
@@ -100,19 +215,63 @@ async fn delete_selected(service: &Service, selection: Selection) -> Result<Json
     }
     Ok(Json(answer))
 }
-
+/// Pause a schedule
+///
+/// It has no run to come until it is resumed. Pausing it again changes nothing.
+#[utoipa::path(
+    post,
+    path = "/schedules/{id}/pause",
+    tag = "schedules",
+    params(("id" = Uuid, Path, description = "Id of the schedule.")),
+    responses(
+        (status = 200, body = StateAnswer, description = "Paused."),
+        (status = 404, response = NoSchedule),
+        (status = 409, response = WrongState),
+    ),
+    operation_id = "pause_schedule",
+)]
 pub(super) async fn pause(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
     let id = id(path, "schedule")?;
     service.pause(id).await?;
     Ok(Json(json!({"id": id, "state": "paused"})))
 }
-
+/// Resume a schedule
+///
+/// It goes on with its next instant from now; what passed while it was paused is not made up.
+#[utoipa::path(
+    post,
+    path = "/schedules/{id}/resume",
+    tag = "schedules",
+    params(("id" = Uuid, Path, description = "Id of the schedule.")),
+    responses(
+        (status = 200, body = StateAnswer, description = "Active."),
+        (status = 404, response = NoSchedule),
+        (status = 409, response = WrongState),
+    ),
+    operation_id = "resume_schedule",
+)]
 pub(super) async fn resume(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
     let id = id(path, "schedule")?;
     service.resume(id).await?;
     Ok(Json(json!({"id": id, "state": "active"})))
 }
-
+/// Trigger a schedule
+///
+/// Fires it once, now, beside its own times.
+#[utoipa::path(
+    post,
+    path = "/schedules/{id}/trigger",
+    tag = "schedules",
+    params(("id" = Uuid, Path, description = "Id of the schedule.")),
+    responses(
+        (status = 200, body = TriggeredAnswer, description = "A run is due.", links(
+            ("run" = (operation_id = "show_run", parameters(("id" = "$response.body#/run_id")))),
+        )),
+        (status = 404, response = NoSchedule),
+        (status = 409, response = WrongState),
+    ),
+    operation_id = "trigger_schedule",
+)]
 pub(super) async fn trigger(Acting(service): Acting, path: IdPath) -> Result<Json<Value>, Problem> {
     let triggered = service.trigger(id(path, "schedule")?).await?;
     Ok(Json(json!({"run_id": triggered.run_id, "due_at": view::rfc3339(triggered.due_at)})))

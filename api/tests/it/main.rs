@@ -4,6 +4,8 @@
 
 mod access;
 mod contract;
+mod described;
+mod documentation;
 mod graphql;
 mod hints;
 mod history;

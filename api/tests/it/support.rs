@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
+use crate::described;
+
 /// 2027-01-15T08:00:00Z, a whole minute.
 pub(crate) const START: i64 = 1_800_000_000_000;
 
@@ -128,10 +130,12 @@ impl Api {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.begin(request).await;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        described::check(&method, &path, status, &headers, &json);
         Answer { status, headers, json }
     }
 

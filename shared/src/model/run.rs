@@ -42,7 +42,8 @@ pub enum RunState {
 }
 
 impl RunState {
-    const ALL: [Self; 8] = [
+    /// All states, for decoding and for the documentation.
+    pub const ALL: [Self; 8] = [
         Self::Pending,
         Self::Running,
         Self::Succeeded,

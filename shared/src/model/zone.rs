@@ -3,7 +3,7 @@
 //!
 //! Instants here are whole unix seconds (`*_s`): no zone changes its offset inside a second.
 
-use chrono::{DateTime, NaiveDateTime, Offset, SecondsFormat, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Offset, SecondsFormat, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 use super::UnixMs;
@@ -101,10 +101,14 @@ impl Zone {
         }
     }
 
-    /// RFC 3339 with the zone's offset at that instant; `None` beyond the range of representable dates.
+    /// RFC 3339 with the zone's offset at that instant; `None` outside of the years 0 to 9999, in UTC or in the
+    /// zone: it has four digits for them.
     pub fn rfc3339(self, at: UnixMs) -> Option<String> {
         let utc = DateTime::<Utc>::from_timestamp_millis(at)?;
-        self.wall_at(at.div_euclid(1000))?;
+        let wall = self.wall_at(at.div_euclid(1000))?;
+        if ![utc.year(), wall.year()].iter().all(|year| (0..=9999).contains(year)) {
+            return None;
+        }
         Some(utc.with_timezone(&self.0).fixed_offset().to_rfc3339_opts(SecondsFormat::AutoSi, false))
     }
 

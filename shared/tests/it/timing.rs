@@ -304,6 +304,9 @@ fn previews() {
     assert_eq!(once.preview(ms("2026-03-01T00:00:00Z"), 0), []);
     assert_eq!(cron("0 0 29 2 *", "UTC").preview(ms("2088-03-01T00:00:00Z"), 9).len(), 2);
     assert_eq!(timing(TimingKind::DelayRecur, "3155760000", "UTC").preview(i64::MAX - 1, 9), []);
+    let daily = timing(TimingKind::DelayRecur, "86400", "Asia/Seoul");
+    let before_the_end = daily.preview(ms("9999-12-29T20:00:00Z"), 9);
+    assert_eq!(before_the_end.len(), 1, "RFC 3339 ends with the year 9999, in the zone too: {before_the_end:?}");
 }
 
 /// Text from the alphabet of schedules, mutated enough to reach every branch of the parsers.
