@@ -251,3 +251,46 @@ async fn a_worker_stops_in_time_though_its_producer_waits_for_a_broker() {
     let (run, _) = fixture.run_in(waiting, RunState::Pending).await;
     assert_eq!(run.attempt, 0, "it was handed back");
 }
+
+/// A broker without TLS, one with a certificate that nobody vouches for, and one that is silent.
+#[cfg(feature = "kafka-tls")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_fails_is_a_failure_in_time() {
+    use std::sync::Arc;
+
+    use rustls::pki_types::PrivateKeyDer;
+
+    let (fixture, cluster) = (Fixture::new().await, cluster("orders"));
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![own.cert.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let untrusted = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let untrusted_port = untrusted.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((incoming, _)) = untrusted.accept().await {
+            assert!(acceptor.accept(incoming).await.is_err(), "the client trusts it");
+        }
+    });
+    let named = |name: &str, host: String| {
+        let text = json!({"type": "kafka", "host": host, "tls": true, "sasl_mechanism": "SCRAM-SHA-512",
+                          "username": "u", "password": "p"});
+        (name.to_owned(), serde_json::from_value(text).unwrap())
+    };
+    let connections = [
+        named("plain", cluster.bootstrap_servers()),
+        named("untrusted", format!("localhost:{untrusted_port}")),
+        named("silent", silent.local_addr().unwrap().to_string()),
+    ];
+    let _worker = fixture.worker(Settings { connections: connections.into(), ..settings() });
+    for (name, detail) in [("plain", ""), ("untrusted", "SSL"), ("silent", "")] {
+        let mut task = task("", "orders", json!({"name": name}), json!({}));
+        task["connection"].as_object_mut().unwrap().remove("host");
+        let id = register(&fixture, task).await;
+        let (run, _) = fixture.run_in(id, RunState::Failed).await;
+        assert_eq!(run.outcome, Some(OutcomeCode::Connect), "{name}: {:?}", run.detail);
+        assert!(run.detail.as_deref().unwrap().contains(detail), "{name}: {:?}", run.detail);
+    }
+}
