@@ -112,7 +112,8 @@ pub fn verdict(run: &ClaimedRun, plan: Option<&Plan>, now: UnixMs) -> Verdict {
         let detail = format!("its lease expired {} times: it may take its workers down", run.crashes);
         return settle(RunState::Dead, OutcomeCode::Crashed, detail);
     }
-    if run.reclaimed && plan.definition.task.delivery == Delivery::AtMostOnce {
+    // Not only of a run just taken over: who took it over may have handed it back, or left it to others.
+    if run.crashes > 0 && plan.definition.task.delivery == Delivery::AtMostOnce {
         let detail = "the worker that held it died, and the task is to be delivered at most once";
         return settle(RunState::Failed, OutcomeCode::Unknown, detail);
     }

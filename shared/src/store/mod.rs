@@ -36,8 +36,8 @@ pub trait Store: Send + Sync + 'static {
     /// one call must differ. Answers are in the order asked.
     ///
     /// # Errors
-    /// [`StoreError::OccurrenceTaken`] when the calendar instant to arm already has a run: nothing is
-    /// stored, the caller picks a later one.
+    /// [`StoreError::OccurrenceTaken`] when the calendar instant to arm, or a later one, has a run that is not
+    /// pending: nothing is stored, the caller picks one after it.
     async fn schedule_upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError>;
 
     /// Replaces the schedule with this id, client key included.
@@ -122,7 +122,8 @@ pub trait Store: Send + Sync + 'static {
     /// The same, and how much is waiting and coming: still one statement, dearer when much is coming.
     async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError>;
 
-    /// Deletes up to `limit` finished rows whose time has come; answers how many went.
+    /// Deletes up to `limit` finished rows whose time has come; answers how many went. A finished schedule stays
+    /// while runs of it are open.
     async fn prune(&self, limit: i64) -> Result<u64, StoreError>;
 
     /// Begins a monitor's term: the next epoch.
@@ -267,7 +268,7 @@ pub enum StoreError {
     /// The instant to arm already has a run; take one after both this and now.
     #[error("the occurrence already has a run; the schedule's latest is at {latest}")]
     OccurrenceTaken {
-        /// The latest calendar instant of the schedule that has a run.
+        /// The latest calendar instant of the schedule that a run has taken; a pending one is not, it is replaced.
         latest: UnixMs,
     },
     /// The schedule changed since it was read: read it again.

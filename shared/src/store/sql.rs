@@ -35,8 +35,9 @@ SELECT s.id FROM schedules s
 /// Takes away what a paused schedule had armed. Not kept as cancelled: resuming may arm the same instant.
 pub const RUN_DISARM: &str = "DELETE FROM runs WHERE schedule_id = $1 AND state = 0 AND armed";
 
-/// The latest calendar instant of a schedule with a run, for [`super::StoreError::OccurrenceTaken`].
-pub const LATEST_BY_ID: &str = "SELECT max(nominal_at) FROM runs WHERE schedule_id = $1 AND series = 0";
+/// The latest calendar instant of a schedule that a run has taken, for [`super::StoreError::OccurrenceTaken`]. Not the
+/// pending one: it is replaced, and counting it would skip it.
+pub const LATEST_BY_ID: &str = "SELECT max(nominal_at) FROM runs WHERE schedule_id = $1 AND series = 0 AND state <> 0";
 
 /// Begins a term.
 pub const EPOCH_NEXT: &str = "UPDATE epochs SET epoch = epoch + 1 RETURNING epoch";

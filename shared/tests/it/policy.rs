@@ -101,6 +101,10 @@ mod verdicts {
         check(&run(), Some(&once), NOMINAL, None);
         check(&reclaimed, Some(&once), NOMINAL, Some((RunState::Failed, OutcomeCode::Unknown)));
         check(&reclaimed, Some(&plan("cron", HOURLY, &json!({}))), NOMINAL, None);
+        // Who took it over may have handed it back, or could not read it: the first call is as unknown as before.
+        let handed_on = ClaimedRun { reclaimed: false, ..reclaimed };
+        check(&handed_on, Some(&once), NOMINAL, Some((RunState::Failed, OutcomeCode::Unknown)));
+        check(&handed_on, Some(&plan("cron", HOURLY, &json!({}))), NOMINAL, None);
     }
 
     #[test]

@@ -131,10 +131,11 @@ pub(crate) fn retry(wait_ms: i64) -> Exit {
 /// Makes each of these bodies a test on both databases.
 macro_rules! on_both {
     ($($body:ident),* $(,)?) => {
-        mod sqlite { $(#[tokio::test] async fn $body() { super::$body(super::Fixture::sqlite().await).await; })* }
-        mod postgres { $(#[tokio::test] async fn $body() { super::$body(super::Fixture::postgres().await).await; })* }
+        mod sqlite { $(#[tokio::test] async fn $body() { super::$body($crate::store_conformance::Fixture::sqlite().await).await; })* }
+        mod postgres { $(#[tokio::test] async fn $body() { super::$body($crate::store_conformance::Fixture::postgres().await).await; })* }
     };
 }
+pub(crate) use on_both;
 
 on_both! {
     registers_in_the_order_asked,

@@ -197,6 +197,7 @@ impl PostgresStore {
             .bind(self.injected_now())
             .bind(id)
             .bind(run_id)
+            .bind(self.retain_ms())
             .fetch_optional(&self.pool)
             .await?;
         if let Some(due_at) = triggered {

@@ -36,14 +36,21 @@ macro_rules! told {
 
 /// Arms the schedules of `written` (id, revision, series, state, and how to arm). Replaces the pending
 /// armed run in place under a new id: of two who arm at once exactly one run is left, the newest's.
+///
+/// A calendar is not armed before an instant it has run (the clock was set back): it would come to that instant
+/// again and end there without a successor. Arming the taken instant instead makes the insert fail as it should.
 macro_rules! armed {
     () => {
         "armed AS (
   INSERT INTO runs AS r (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
   SELECT w.run_id, w.id, w.revision, CASE WHEN w.calendar THEN 0 ELSE w.series END,
-         coalesce(w.arm_at, c.now + w.arm_after), greatest(coalesce(w.arm_at, c.now + w.arm_after), c.now),
-         true, w.queue, w.priority, 0, c.now
+         n.at, greatest(n.at, c.now), true, w.queue, w.priority, 0, c.now
     FROM written w CROSS JOIN clock c
+   CROSS JOIN LATERAL (
+         SELECT coalesce((SELECT r.nominal_at FROM runs r
+                           WHERE w.calendar AND r.schedule_id = w.id AND r.series = 0 AND r.nominal_at > w.arm_at
+                             AND r.state <> 0 LIMIT 1),
+                         w.arm_at, c.now + w.arm_after) AS at) n
    WHERE w.state = 0
    ORDER BY w.id
   ON CONFLICT (schedule_id) WHERE state = 0 AND armed DO UPDATE
@@ -197,13 +204,15 @@ paused AS (
 SELECT count(*) FROM paused"
 );
 
-/// Adds a run that is due now and not armed.
+/// Adds a run that is due now and not armed. A finished schedule is kept for it.
 pub const SCHEDULE_TRIGGER: &str = concat!(
     "WITH ",
     clock!(),
     ",
 numbered AS (
-  UPDATE schedules SET series = series + 1 WHERE id = $2 AND state IN (0, 2) RETURNING *),
+  UPDATE schedules s SET series = s.series + 1, prune_at = CASE WHEN s.state = 2 THEN c.now + $4 ELSE s.prune_at END
+    FROM clock c WHERE s.id = $2 AND s.state IN (0, 2)
+  RETURNING s.*),
 ",
     told!("7", "$3::uuid", "numbered"),
     "
@@ -477,7 +486,8 @@ pub const WAKE_FORECAST: &str = concat!(
   FROM clock c"
 );
 
-/// Deletes a batch of what is finished and old.
+/// Deletes a batch of what is finished and old. A finished schedule whose triggered runs are still open has to
+/// stay, or they would be cancelled for want of it; it is looked at again after `$4`.
 pub const PRUNE: &str = concat!(
     "WITH ",
     clock!(),
@@ -486,10 +496,14 @@ old_runs AS (
   DELETE FROM runs WHERE id IN (
     SELECT r.id FROM runs r WHERE r.prune_at <= (SELECT now FROM clock) ORDER BY r.prune_at LIMIT $2 FOR UPDATE SKIP LOCKED)
   RETURNING 1),
+old AS MATERIALIZED (
+  SELECT s.id, s.state = 2 AND EXISTS (
+           SELECT 1 FROM runs r WHERE r.schedule_id = s.id AND r.state IN (0, 1)) AS is_needed
+    FROM schedules s WHERE s.prune_at <= (SELECT now FROM clock) ORDER BY s.prune_at LIMIT $2 FOR UPDATE OF s SKIP LOCKED),
+kept_schedules AS (
+  UPDATE schedules s SET prune_at = (SELECT now FROM clock) + $4 FROM old WHERE s.id = old.id AND old.is_needed),
 old_schedules AS (
-  DELETE FROM schedules WHERE id IN (
-    SELECT s.id FROM schedules s WHERE s.prune_at <= (SELECT now FROM clock) ORDER BY s.prune_at LIMIT $2
-       FOR UPDATE SKIP LOCKED)
+  DELETE FROM schedules s USING old WHERE s.id = old.id AND NOT old.is_needed
   RETURNING 1),
 old_attempts AS (
   DELETE FROM attempts WHERE (run_id, lease_token) IN (
@@ -507,9 +521,10 @@ SELECT (SELECT count(*) FROM old_runs) + (SELECT count(*) FROM old_schedules) + 
 /// The database's now.
 pub const NOW: &str = concat!("WITH ", clock!(), " SELECT now FROM clock");
 
-/// The latest calendar instant with a run among these client keys' schedules, for [`super::StoreError::OccurrenceTaken`].
+/// The latest calendar instant that a run has taken among these client keys' schedules, for
+/// [`super::StoreError::OccurrenceTaken`]. Not the pending one: it is replaced.
 pub const LATEST_BY_CLIENT: &str = "\
-SELECT max(r.nominal_at) FROM schedules s JOIN runs r ON r.schedule_id = s.id AND r.series = 0
+SELECT max(r.nominal_at) FROM schedules s JOIN runs r ON r.schedule_id = s.id AND r.series = 0 AND r.state <> 0
   JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
        AS i (application, client_group, client_key, operation, client_type)
  USING (application, client_group, client_key, operation, client_type)

@@ -42,6 +42,7 @@ impl PostgresStore {
             .bind(self.injected_now())
             .bind(limit)
             .bind(millis(self.settings.retain_history))
+            .bind(self.retain_ms())
             .fetch_one(&self.pool)
             .await?;
         Ok(pruned.unsigned_abs())

@@ -85,7 +85,9 @@ impl SqliteStore {
 
     pub(super) async fn trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {
         let (mut transaction, now) = self.begin().await?;
-        let numbered = sqlx::query(sql::SCHEDULE_NUMBER).bind(id).fetch_optional(&mut *transaction).await?;
+        let kept_until = now.saturating_add(self.retain_ms());
+        let numbered =
+            sqlx::query(sql::SCHEDULE_NUMBER).bind(id).bind(kept_until).fetch_optional(&mut *transaction).await?;
         let Some(row) = numbered else {
             transaction.rollback().await?;
             let current = self.get(id).await?.ok_or(StoreError::NotFound)?;
@@ -357,6 +359,9 @@ async fn arm(
         ArmAt::At(at) => at,
         ArmAt::AfterMs(after) => now.saturating_add(after),
     };
+    if arming.calendar && is_behind(connection, owner.id, nominal_at).await? {
+        return Err(occurrence_taken(connection, owner.id).await?);
+    }
     let due_at = nominal_at.max(now);
     let armed = sqlx::query(sql::RUN_ARM)
         .bind(run_id)
@@ -374,10 +379,19 @@ async fn arm(
         Ok(_) => Ok(due_at),
         // Differs: SQLite names the columns of the broken constraint, not the constraint.
         Err(sqlx::Error::Database(error)) if error.message().contains("runs.nominal_at") => {
-            let latest: Option<UnixMs> =
-                sqlx::query_scalar(sql::LATEST_BY_ID).bind(owner.id).fetch_one(connection).await?;
-            Err(StoreError::OccurrenceTaken { latest: latest.unwrap_or(0) })
+            Err(occurrence_taken(connection, owner.id).await?)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a later instant of the schedule was run already.
+async fn is_behind(connection: &mut SqliteConnection, id: ScheduleId, at: UnixMs) -> Result<bool, StoreError> {
+    let ahead: Option<UnixMs> = sqlx::query_scalar(sql::RUN_AHEAD).bind(id).bind(at).fetch_optional(connection).await?;
+    Ok(ahead.is_some())
+}
+
+async fn occurrence_taken(connection: &mut SqliteConnection, id: ScheduleId) -> Result<StoreError, StoreError> {
+    let latest: Option<UnixMs> = sqlx::query_scalar(sql::LATEST_BY_ID).bind(id).fetch_one(connection).await?;
+    Ok(StoreError::OccurrenceTaken { latest: latest.unwrap_or(0) })
 }

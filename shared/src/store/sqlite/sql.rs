@@ -57,6 +57,11 @@ ON CONFLICT (schedule_id) WHERE state = 0 AND armed DO UPDATE
        lease_owner = NULL, claimed_at = NULL, outcome = NULL, http_status = NULL, detail = NULL,
        created_at = excluded.created_at, woken_at = NULL, dispatched_at = NULL, first_byte_at = NULL, late_cause = NULL";
 
+/// The next calendar instant after the one to be armed that a run has taken: the clock was set back, and the
+/// schedule would come to that instant again and end there without a successor.
+pub const RUN_AHEAD: &str = "\
+SELECT nominal_at FROM runs WHERE schedule_id = $1 AND series = 0 AND nominal_at > $2 AND state <> 0 LIMIT 1";
+
 /// Arms a successor, unless a newer definition has armed the schedule meanwhile.
 pub const RUN_ARM_SUCCESSOR: &str = "\
 INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
@@ -72,9 +77,10 @@ UPDATE schedules SET state = 0, revision = revision + 1, updated_at = $2, series
  WHERE id = $1 AND state = 1 AND revision = $4
 RETURNING revision, series, queue, priority";
 
-/// Takes the next series for a triggered run.
+/// Takes the next series for a triggered run. A finished schedule is kept for it, until `$2`.
 pub const SCHEDULE_NUMBER: &str = "\
-UPDATE schedules SET series = series + 1 WHERE id = $1 AND state IN (0, 2)
+UPDATE schedules SET series = series + 1, prune_at = CASE WHEN state = 2 THEN $2 ELSE prune_at END
+ WHERE id = $1 AND state IN (0, 2)
 RETURNING revision, series, queue, priority";
 
 /// Adds a run that is due now and not armed.
@@ -281,6 +287,12 @@ pub const WAKE_FORECAST: &str = concat!(
 /// Deletes a batch of old runs.
 pub const PRUNE_RUNS: &str =
     "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2)";
+/// Keeps a finished schedule while triggered runs of it are open, which would be cancelled for want of it; it is
+/// looked at again at `$3`.
+pub const PRUNE_LATER: &str = "\
+UPDATE schedules SET prune_at = $3
+ WHERE id IN (SELECT id FROM schedules WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2) AND state = 2
+   AND EXISTS (SELECT 1 FROM runs r WHERE r.schedule_id = schedules.id AND r.state IN (0, 1))";
 /// Deletes a batch of old schedules.
 pub const PRUNE_SCHEDULES: &str =
     "DELETE FROM schedules WHERE id IN (SELECT id FROM schedules WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2)";

@@ -38,6 +38,8 @@ impl SqliteStore {
 
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
         let (mut transaction, now) = self.begin().await?;
+        let later = now.saturating_add(self.retain_ms());
+        sqlx::query(sql::PRUNE_LATER).bind(now).bind(limit).bind(later).execute(&mut *transaction).await?;
         let mut pruned = 0;
         let old = now.saturating_sub(millis(self.settings.retain_history));
         for (statement, until) in
