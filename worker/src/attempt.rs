@@ -3,13 +3,15 @@
 //!
 //! ```text
 //!   claimed ─▶ verdict ─▶ trust holds? ─▶ dispatch ─▶ outcome ─▶ settlement
-//!      │          └─ settled at once             ├─ deadline: outcome timeout
-//!      ├─ stopping: handed back                  ├─ trust lost: nothing, the run comes back
-//!      ├─ unreadable, sealed: postponed          └─ drain over: handed back
+//!      │          │             │                ├─ deadline: outcome timeout
+//!      │          │             └─ handed back   ├─ trust lost: nothing, the run comes back
+//!      │          └─ settled at once             └─ drain over: handed back
+//!      ├─ stopping: handed back
+//!      ├─ unreadable, sealed: postponed
 //!      └─ target is away: handed back, later
 //! ```
 //!
-//! Never writes to the store itself and never settles a run whose lease it gave up. If the process dies
+//! Never writes to the store itself and never settles a call whose lease it gave up. If the process dies
 //! anywhere here, or the attempt panics, the lease brings the run back.
 
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch, postponed};
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Leases, Trust};
-use crate::settle::Queued;
+use crate::settle::{Queued, Unsettled};
 use crate::spans;
 use crate::stages::{Stages, Told};
 
@@ -48,6 +50,7 @@ pub(crate) struct Attempts {
     pub(crate) leases: Arc<Leases>,
     pub(crate) stages: Arc<Stages>,
     pub(crate) settlements: mpsc::Sender<Queued>,
+    pub(crate) unsettled: Unsettled,
     /// Fires when the calls in flight have had the time that a shutdown gives them.
     pub(crate) drain_over: CancellationToken,
 }
@@ -136,7 +139,10 @@ impl Attempts {
         let lease = self.leases.hold(run, claim.sent_at, wanted_until);
         self.context.faults.pass("worker.dispatching").await;
         if !lease.trust.holds(clock.monotonic()) {
-            return self.lease_lost(run, task.kind, told.as_ref());
+            // Nobody was called. Left to its lease this would count as a crash, and three of them would end a
+            // run that no target ever saw; should the lease be over by now, the settlement is void.
+            tracing::warn!(run.id = %run.id, "the run was claimed too long ago to be dispatched, it is handed back");
+            return self.settle(run, Exit::HandBack { wait_ms: 0 }, None, (None, told)).await;
         }
         let began = clock.monotonic();
         let started_at = self.context.clock.now_ms();

@@ -94,7 +94,11 @@ impl Claimer {
         self.context.clock.clock().monotonic()
     }
 
+    /// Zero while outcomes cannot be recorded.
     fn free_slots(&self) -> usize {
+        if self.attempts.unsettled.is_failing() {
+            return 0;
+        }
         self.attempts.settings.concurrency.saturating_sub(self.running.len())
     }
 
@@ -105,8 +109,9 @@ impl Claimer {
             self.attempts.metrics.degraded.set(1);
             tracing::warn!("no heartbeat is heard, checking the database at intervals");
         }
-        match self.wait.next(now, self.context.clock.now_ms(), self.free_slots()) {
-            Next::Claim(reason) => self.send_claim(reason, now),
+        let free = self.free_slots();
+        match self.wait.next(now, self.context.clock.now_ms(), free) {
+            Next::Claim(reason) => self.send_claim(reason, now, free),
             Next::Sleep(until) => self.set_alarm(until),
         }
     }
@@ -135,13 +140,13 @@ impl Claimer {
         }
     }
 
-    fn send_claim(&mut self, reason: Reason, now: Duration) {
+    fn send_claim(&mut self, reason: Reason, now: Duration, free: usize) {
         self.attempts.metrics.count_wake(reason.as_str());
         self.wait.claim_sent(now);
         self.awake.claim_sent(now);
         self.waking.claim_sent(reason);
         let settings = &self.attempts.settings;
-        let limit = self.free_slots().min(CLAIM_LIMIT);
+        let limit = free.min(CLAIM_LIMIT);
         let claim = Claim {
             limit: i32::try_from(limit).unwrap_or(i32::MAX),
             owner: settings.name.clone(),

@@ -47,7 +47,7 @@ pub use self::dispatch::target::{Cidr, LOOPBACK, TargetPolicy};
 use self::metrics::WorkerMetrics;
 use self::renew::{Leases, renew_leases};
 pub use self::secrets::Secrets;
-use self::settle::Settler;
+use self::settle::{Settler, Unsettled};
 use self::stages::Stages;
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
@@ -138,7 +138,15 @@ pub async fn run(context: Context, settings: Settings) {
     let (settlements, queue) = mpsc::channel(settings.concurrency.max(1));
     let (armed, own_hints) = mpsc::unbounded_channel();
     let stages = Arc::new(Stages::new(&context, metrics.stages_dropped.clone()));
-    let settler = Settler { context: context.clone(), metrics: metrics.clone(), stages: stages.clone(), queue, armed };
+    let unsettled = Unsettled::default();
+    let settler = Settler {
+        context: context.clone(),
+        metrics: metrics.clone(),
+        stages: stages.clone(),
+        queue,
+        armed,
+        unsettled: unsettled.clone(),
+    };
     let duties = Duties::start(&context, &leases, settler);
     let telling = stages.clone();
     let closing = context.lifecycle.closing().clone();
@@ -156,6 +164,7 @@ pub async fn run(context: Context, settings: Settings) {
         leases,
         stages,
         settlements,
+        unsettled,
         drain_over: drain_over.clone(),
     };
     let mut claimer = Claimer::new(Arc::new(attempts));

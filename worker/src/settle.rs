@@ -2,8 +2,10 @@
 //! settlement goes at once; under load they are gathered, so that a statement serves hundreds of runs.
 //!
 //! Invariant: commit, then hint; and a hint goes to this worker's own waiting before it goes to the bus.
+//! While settlements fail the worker claims nothing, see [`Unsettled`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reveille_shared::model::UnixMs;
@@ -37,6 +39,26 @@ pub(crate) struct Queued {
     pub(crate) told: Option<Told>,
 }
 
+/// Whether outcomes cannot be recorded at the moment. Who claimed then would take over its own runs, whose
+/// leases end meanwhile, and make calls again that it knows to be done; and would hold what others can do.
+#[derive(Clone, Default)]
+pub(crate) struct Unsettled(Arc<AtomicBool>);
+
+impl Unsettled {
+    pub(crate) fn is_failing(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Answers whether it was set.
+    fn clear(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
 /// The settling task of a worker.
 pub(crate) struct Settler {
     pub(crate) context: Context,
@@ -45,6 +67,7 @@ pub(crate) struct Settler {
     pub(crate) queue: mpsc::Receiver<Queued>,
     /// Tells the worker's own waiting what became due.
     pub(crate) armed: mpsc::UnboundedSender<UnixMs>,
+    pub(crate) unsettled: Unsettled,
 }
 
 impl Settler {
@@ -71,6 +94,10 @@ impl Settler {
             }
             self.settle(&batch, &told).await;
             drop(spans);
+            // Not before: what ended meanwhile waits in the queue, and its leases may be over as well.
+            if self.queue.is_empty() {
+                self.claim_again();
+            }
             idle_at = self.now() + GATHER;
         }
     }
@@ -113,6 +140,15 @@ impl Settler {
         }
     }
 
+    /// Lets the worker claim again if settlements failed. It looks at once: what a commit in doubt armed was told
+    /// to nobody.
+    fn claim_again(&self) {
+        if self.unsettled.clear() {
+            // The worker may have ended its waiting by now.
+            let _ = self.armed.send(self.context.clock.now_ms());
+        }
+    }
+
     /// Sends the batch until the database took it. A commit in doubt is sent again as well: the store
     /// recognises its own token.
     ///
@@ -146,6 +182,7 @@ impl Settler {
                         tracing::warn!(error, runs = batch.len(), "runs cannot be settled, trying again");
                     }
                     failing = true;
+                    self.unsettled.set();
                     self.context.clock.clock().sleep(backoff.pause()).await;
                 }
                 Err(error) => return Err(error),

@@ -24,6 +24,8 @@ pub(crate) struct Unreliable {
     pub(crate) is_down: AtomicBool,
     /// Renewals fail before they reach the store.
     pub(crate) loses_renewals: AtomicBool,
+    /// Settles fail before they reach the store.
+    pub(crate) refuses_settles: AtomicBool,
     /// So many settles are committed and answered with an error.
     pub(crate) lost_settles: AtomicU64,
     /// Claims are executed, their answers wait for `false`.
@@ -41,6 +43,7 @@ impl Unreliable {
             inner,
             is_down: AtomicBool::new(false),
             loses_renewals: AtomicBool::new(false),
+            refuses_settles: AtomicBool::new(false),
             lost_settles: AtomicU64::new(0),
             holds_claims: watch::Sender::new(false),
             holds_settles: watch::Sender::new(false),
@@ -76,6 +79,9 @@ impl Store for Unreliable {
     async fn run_settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError> {
         self.settles.fetch_add(1, Ordering::SeqCst);
         self.reach()?;
+        if self.refuses_settles.load(Ordering::SeqCst) {
+            return Err(unavailable());
+        }
         released(&self.holds_settles).await;
         let settled = self.inner.run_settle(batch).await;
         let loses = |left: u64| left.checked_sub(1);
