@@ -94,7 +94,7 @@ impl Claimer {
         self.context.clock.clock().monotonic()
     }
 
-    /// None while outcomes cannot be recorded.
+    /// Zero while outcomes cannot be recorded.
     fn free_slots(&self) -> usize {
         if self.attempts.unsettled.is_failing() {
             return 0;
