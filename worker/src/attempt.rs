@@ -77,7 +77,7 @@ struct Sent<'a> {
 
 /// How a dispatch ended.
 enum Ended {
-    Answered(Answer),
+    Answered(Answer, Contact),
     LeaseLost,
     DrainOver,
 }
@@ -159,7 +159,7 @@ impl Attempts {
         let place = sent.traceparent;
         let ended = match destination {
             Ok(destination) => self.call_target(run, plan, destination, &lease.trust, sent).await,
-            Err(outcome) => Ended::Answered(outcome.into()),
+            Err(outcome) => not_called(outcome),
         };
         self.context.faults.pass("worker.dispatched").await;
         let took = clock.monotonic() - began;
@@ -184,7 +184,7 @@ impl Attempts {
                 drop(traced);
                 self.settle(run, cut_short(plan, run, span), Some(record(None)), (place, told)).await;
             }
-            Ended::Answered(answer) => {
+            Ended::Answered(answer, contact) => {
                 spans::dispatched(&mut traced, &answer.outcome, started_at - run.due_at);
                 drop(traced); // before what follows it begins
                 let exit = conclude(plan, run, &answer, span, fastrand::f64());
@@ -192,7 +192,7 @@ impl Attempts {
                 let is_accepted = answer.outcome.code == OutcomeCode::Ok;
                 let record = record(is_accepted.then_some(span.ended_at));
                 log_attempt(run, &answer.outcome, &exit, lag, &record);
-                self.tell_breaker(run, plan, passage, answer.outcome.code);
+                self.tell_breaker(run, passage, contact);
                 self.settle(run, exit, Some(record), (place, told)).await;
             }
         }
@@ -210,18 +210,18 @@ impl Attempts {
         let deadline = deadline_of(&plan.definition.task);
         tokio::select! {
             biased;
-            answer = self.answer(run, plan, destination, sent) => Ended::Answered(answer),
+            ended = self.answer(run, plan, destination, sent) => ended,
             () = trust.lost(clock.as_ref()) => Ended::LeaseLost,
-            () = clock.sleep(deadline) => Ended::Answered(timed_out(deadline)),
+            () = clock.sleep(deadline) => called(timed_out(deadline), deadline),
             () = self.drain_over.cancelled() => Ended::DrainOver,
         }
     }
 
-    async fn answer(&self, run: &ClaimedRun, plan: &Plan, destination: Destination, sent: Sent<'_>) -> Answer {
+    async fn answer(&self, run: &ClaimedRun, plan: &Plan, destination: Destination, sent: Sent<'_>) -> Ended {
         let definition = &plan.definition;
         let destination = match destination.resolved(definition, &self.settings.secrets).await {
             Ok(destination) => destination,
-            Err(outcome) => return outcome.into(),
+            Err(outcome) => return not_called(outcome),
         };
         let call = Call {
             run,
@@ -233,7 +233,7 @@ impl Attempts {
             first_byte: sent.first_byte,
             traceparent: sent.traceparent,
         };
-        self.dispatchers.dispatch(&call).await
+        called(self.dispatchers.dispatch(&call).await, deadline_of(&definition.task))
     }
 
     /// Nothing was tried, so nothing is used up: the run comes back when its target may be there again.
@@ -244,8 +244,7 @@ impl Attempts {
         self.settle(run, Exit::HandBack { wait_ms }, None, (None, told)).await;
     }
 
-    fn tell_breaker(&self, run: &ClaimedRun, plan: &Plan, passage: Option<Passage>, code: OutcomeCode) {
-        let contact = Contact::of(code, deadline_of(&plan.definition.task));
+    fn tell_breaker(&self, run: &ClaimedRun, passage: Option<Passage>, contact: Contact) {
         let now = self.context.clock.clock().monotonic();
         match passage.and_then(|passage| passage.tell(contact, now)) {
             Some(Turn::Opened) => {
@@ -291,6 +290,16 @@ impl Attempts {
         // The queue is gone only when the shutdown gave up on it: then the lease brings the run back.
         let _ = self.settlements.send(Queued { settlement, span, told }).await;
     }
+}
+
+fn called(answer: Answer, deadline: Duration) -> Ended {
+    let contact = Contact::of(answer.outcome.code, deadline);
+    Ended::Answered(answer, contact)
+}
+
+/// Something is amiss here: that says nothing about the target.
+fn not_called(outcome: Outcome) -> Ended {
+    Ended::Answered(outcome.into(), Contact::Unknown)
 }
 
 fn timed_out(deadline: Duration) -> Answer {

@@ -69,3 +69,15 @@ async fn a_redis_that_is_away_is_waited_for_as_well() {
     let length: usize = cmd("LLEN").arg("q").query_async(&mut redis).await.unwrap();
     assert_eq!(length, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_missing_here_is_no_sign_that_the_target_is_away() {
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker(settings());
+    let task = json!({"connection": {"headers": {"Authorization": "secret://missing"}}, "failed_policy": "retry"});
+    fixture.register_now("/without", task).await;
+    worker.metric_reaches("worker_runs_total", r#"outcome="connect""#, RUNS as f64).await;
+    assert_eq!(worker.metric("worker_breaker_open", ""), 0.0);
+    let other = fixture.register_now("/with", json!({})).await;
+    fixture.run_in(other, RunState::Succeeded).await;
+}
