@@ -32,15 +32,15 @@ const example = `# Queries, mutations and subscriptions of this service. The sch
 
 const fetcher = GraphiQL.createFetcher({ url: address.href, subscriptionUrl: socket.href });
 
-// GraphiQL knows a subscription by its document, which it reads only when it has the schema.
-function withDocument(request, options) {
-  const documentAST = options?.documentAST ?? GraphiQL.GraphQL.parse(request.query);
-  return fetcher(request, { ...options, documentAST });
+// The fetcher tells a subscription by GraphiQL's own reading of the document, which is missing without a schema
+// and behind what was just typed: read what is really sent.
+function readAndFetch(request, options) {
+  return fetcher(request, { ...options, documentAST: GraphiQL.GraphQL.parse(request.query) });
 }
 
 ReactDOM.createRoot(document.getElementById("graphiql")).render(
   React.createElement(GraphiQL, {
-    fetcher: withDocument,
+    fetcher: readAndFetch,
     defaultQuery: example,
     defaultEditorToolsVisibility: true,
   }),
