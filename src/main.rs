@@ -16,6 +16,7 @@ mod telemetry;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::config::{Command, Config};
 use crate::roles::Role;
@@ -26,7 +27,12 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(&config)));
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(run(&config));
+        // What still blocks a thread (a broker that does not answer, a name that is being resolved) has had its time.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        outcome
+    });
     outcome.unwrap_or_else(|error| {
         // Not the log: its format is for machines, and nobody else says why the process ended.
         let _ = writeln!(std::io::stderr(), "reveille: {error:#}");

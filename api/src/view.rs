@@ -247,16 +247,38 @@ pub(crate) fn run(row: &RunRow) -> Value {
 }
 
 /// Where a run is on its way, by its last attempt; what lies behind a retry is not its way any more.
+pub(crate) struct Timeline {
+    pub(crate) due_at: UnixMs,
+    pub(crate) woken_at: Option<UnixMs>,
+    pub(crate) claimed_at: Option<UnixMs>,
+    pub(crate) dispatched_at: Option<UnixMs>,
+    pub(crate) first_byte_at: Option<UnixMs>,
+    pub(crate) settled_at: Option<UnixMs>,
+}
+
+impl Timeline {
+    pub(crate) fn of(row: &RunRow) -> Self {
+        let of_last = |at: Option<UnixMs>| at.filter(|_| row.state.is_terminal());
+        Self {
+            due_at: row.due_at,
+            woken_at: of_last(row.woken_at),
+            claimed_at: row.claimed_at.filter(|_| row.state != RunState::Pending),
+            dispatched_at: of_last(row.dispatched_at),
+            first_byte_at: of_last(row.first_byte_at),
+            settled_at: row.finished_at,
+        }
+    }
+}
+
 fn timeline(row: &RunRow) -> Value {
-    let is_claimed = row.state != RunState::Pending;
-    let of_last = |at: Option<UnixMs>| at.filter(|_| row.state.is_terminal()).map(rfc3339);
+    let timeline = Timeline::of(row);
     json!({
-        "due_at": rfc3339(row.due_at),
-        "woken_at": of_last(row.woken_at),
-        "claimed_at": row.claimed_at.filter(|_| is_claimed).map(rfc3339),
-        "dispatched_at": of_last(row.dispatched_at),
-        "first_byte_at": of_last(row.first_byte_at),
-        "settled_at": row.finished_at.map(rfc3339),
+        "due_at": rfc3339(timeline.due_at),
+        "woken_at": timeline.woken_at.map(rfc3339),
+        "claimed_at": timeline.claimed_at.map(rfc3339),
+        "dispatched_at": timeline.dispatched_at.map(rfc3339),
+        "first_byte_at": timeline.first_byte_at.map(rfc3339),
+        "settled_at": timeline.settled_at.map(rfc3339),
     })
 }
 

@@ -5,6 +5,7 @@
 //! asking first; GET shows a page or becomes a WebSocket, and never executes anything.
 
 mod errors;
+mod history;
 mod input;
 mod json;
 mod limits;

@@ -6,6 +6,7 @@ use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::store::ScheduleFilter;
 
 use super::errors::{failure, found};
+use super::history::{HistoryEntry, HistoryFilterInput, history};
 use super::input::{ListInput, PreviewInput, ScheduleFilterInput, Standing};
 use super::limits::page_size;
 use super::types::{Occurrence, Run, Schedule, Wake, uuid};
@@ -62,6 +63,20 @@ impl Query {
     async fn run(&self, ctx: &Context<'_>, id: ID) -> Result<Option<Run>> {
         let Some(id) = found(uuid(&id, "run"))? else { return Ok(None) };
         Run::read(ctx.data()?, id).await
+    }
+
+    /// The history of schedules whose task has `historyCheck`, newest entry first unless `ascending`; also of
+    /// schedules that are gone.
+    #[graphql(complexity = "20 + first.unwrap_or(50).max(0) as usize * child_complexity")]
+    async fn history(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<HistoryFilterInput>,
+        #[graphql(default, desc = "Oldest first")] ascending: bool,
+        #[graphql(desc = "How many at most, 1 to 200; 50 when absent")] first: Option<i32>,
+        #[graphql(desc = "Cursor of the entry to start after")] after: Option<String>,
+    ) -> Result<Connection<String, HistoryEntry>> {
+        history(ctx, filter, ascending, first, after).await
     }
 
     /// The next instants of a timing that is not registered.

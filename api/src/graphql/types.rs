@@ -5,6 +5,7 @@ use async_graphql::connection::{Connection, Edge};
 use async_graphql::{ComplexObject, Context, Enum, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use reveille_shared::bus::wake::WakeState;
+use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::RunState;
 use reveille_shared::model::timing::PreviewedInstant;
 use reveille_shared::model::{ScheduleId, UnixMs};
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::errors::{failure, found};
+use super::history::{HistoryEntry, HistoryFilterInput, history};
 use super::json::JsonText;
 use super::limits::page_size;
 use crate::Service;
@@ -214,6 +216,34 @@ impl Schedule {
         let id = Uuid::try_parse(&self.id).map_err(|_| failure(&internal()))?;
         runs(ctx.data()?, id, first, after).await
     }
+
+    /// Its history, newest entry first, when its task has `historyCheck`.
+    #[graphql(complexity = "20 + first.unwrap_or(50).max(0) as usize * child_complexity")]
+    async fn history(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many at most, 1 to 200; 50 when absent")] first: Option<i32>,
+        #[graphql(desc = "Cursor of the entry to start after")] after: Option<String>,
+    ) -> Result<Connection<String, HistoryEntry>> {
+        history(ctx, Some(HistoryFilterInput::of_schedule(self.id.clone())), false, first, after).await
+    }
+}
+
+/// Where a run is on its way, by its last attempt.
+#[derive(SimpleObject)]
+struct Timeline {
+    /// When it could be claimed.
+    due_at: Option<DateTime<Utc>>,
+    /// When a worker was awake for it.
+    woken_at: Option<DateTime<Utc>>,
+    /// When it was claimed.
+    claimed_at: Option<DateTime<Utc>>,
+    /// When its target was called.
+    dispatched_at: Option<DateTime<Utc>>,
+    /// When the target began to answer.
+    first_byte_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    settled_at: Option<DateTime<Utc>>,
 }
 
 /// A page of a schedule's runs.
@@ -292,6 +322,27 @@ impl Run {
     /// Milliseconds from due to claimed.
     async fn lag_ms(&self) -> Option<f64> {
         self.row.claimed_at.map(|claimed_at| number((claimed_at - self.row.due_at).max(0)))
+    }
+    /// Where it is on its way, by its last attempt.
+    async fn timeline(&self) -> Timeline {
+        let shown = crate::view::Timeline::of(&self.row);
+        let at = |at: Option<UnixMs>| at.and_then(instant);
+        Timeline {
+            due_at: instant(shown.due_at),
+            woken_at: at(shown.woken_at),
+            claimed_at: at(shown.claimed_at),
+            dispatched_at: at(shown.dispatched_at),
+            first_byte_at: at(shown.first_byte_at),
+            settled_at: at(shown.settled_at),
+        }
+    }
+    /// What made it late, when a dispatch began more than a second after its time.
+    async fn late_cause(&self) -> Option<&str> {
+        self.row.late_cause.map(LateCause::as_str)
+    }
+    /// The same in a sentence.
+    async fn late_reason(&self) -> Option<&str> {
+        self.row.late_cause.map(LateCause::sentence)
     }
     /// Attempts so far.
     async fn attempt(&self) -> i32 {
@@ -476,7 +527,7 @@ pub(super) fn instant(at: UnixMs) -> Option<DateTime<Utc>> {
 
 /// GraphQL's Int has 32 bits; milliseconds are exact in a Float for some 285 000 years.
 #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-fn number(value: i64) -> f64 {
+pub(super) fn number(value: i64) -> f64 {
     value as f64
 }
 

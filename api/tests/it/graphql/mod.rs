@@ -1,5 +1,6 @@
 //! GraphQL over HTTP: the same schedules as REST, refusals by field, limits.
 
+mod history;
 mod limits;
 mod page;
 mod published;
@@ -250,6 +251,7 @@ async fn timings_are_previewed_and_the_wake_state_is_shown() {
 #[tokio::test]
 async fn a_database_that_is_away_is_an_error_of_the_request() {
     let api = Api::start().await;
+    api.get("/schedules").await; // whoever asks is known by now: the database is not needed for that
     api.store.close().await;
     let answer = ask(&api, REGISTER, json!({"document": document("1", "cron", "@daily")})).await;
     assert_eq!(answer.json["errors"][0]["extensions"]["code"], "database_unavailable");
