@@ -73,7 +73,7 @@ mod tests {
         for (text, named) in [
             ("orders = 1", "`orders`"),
             ("[orders]\nhost = \"secret\"", "`type`"),
-            ("[orders]\ntype = \"kafka\"\nhost = \"h\"\npasword = \"secret\"", "`pasword`"),
+            ("[orders]\ntype = \"kafka\"\nhost = \"h\"\npass_word = \"secret\"", "`pass_word`"),
             ("[orders]\ntype = \"kafka\"\nhost = \"h\"\nsasl_mechanism = \"secret\"", "`sasl_mechanism`"),
             ("[cache]\ntype = \"redis\"\nhost = \"redis://:secret@\"", "`host`"),
             ("[hook]\ntype = \"rest\"\nhost = \"ftp://secret\"", "`host`"),

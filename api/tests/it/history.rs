@@ -153,7 +153,7 @@ async fn what_cannot_be_asked_is_refused_by_name() {
         ("cursor=1", "cursor"),
         ("cursor=1_x", "cursor"),
         ("format=xml", "format"),
-        ("aplication=chef", "aplication"),
+        ("applications=chef", "applications"),
         ("group=a%00b", "group"),
         ("group=a&group=b", "group"),
     ] {
