@@ -35,7 +35,7 @@ pub(crate) fn plan_dispatch(run: &ClaimedRun, now: UnixMs) -> Result<Box<Plan>, 
         (Verdict::Dispatch, Some(plan)) => Ok(Box::new(plan)),
         // The policy postpones what has no plan; should it ever not, nothing is dispatched without one.
         (Verdict::Dispatch, None) => Err(Box::new(Exit::HandBack { wait_ms: 0 })),
-        (Verdict::Postpone { wait_ms, outcome }, _) => Err(Box::new(Exit::Retry { wait_ms, outcome })),
+        (Verdict::Postpone { wait_ms, outcome }, _) => Err(Box::new(Exit::Postpone { wait_ms, outcome })),
         (Verdict::Settle { state, outcome }, plan) => {
             Err(Box::new(finish(plan.as_ref(), run, state, outcome, Span { started_at: now, ended_at: now })))
         }
@@ -46,7 +46,7 @@ pub(crate) fn plan_dispatch(run: &ClaimedRun, now: UnixMs) -> Result<Box<Plan>, 
 /// have the key, and to end the run would end its schedule.
 pub(crate) fn postponed(unopened: &Unopened) -> Exit {
     let outcome = Outcome::new(OutcomeCode::Refused, unopened.to_string());
-    Exit::Retry { wait_ms: policy::POSTPONED_MS, outcome }
+    Exit::Postpone { wait_ms: policy::POSTPONED_MS, outcome }
 }
 
 /// How long one attempt may take, the response included. Documents are validated, but a stored one that
@@ -239,7 +239,7 @@ mod tests {
         for payload in ["", "null", "{}", "{\"name\":1}"] {
             let unreadable = with(&|schedule| schedule.payload = payload.to_owned());
             let exit = *plan_dispatch(&unreadable, NOMINAL + 1).unwrap_err();
-            assert!(matches!(exit, Exit::Retry { wait_ms: 60_000, .. }), "the schedule goes on: {exit:?}");
+            assert!(matches!(exit, Exit::Postpone { wait_ms: 60_000, .. }), "the schedule goes on: {exit:?}");
         }
         let at_most_once = run("cron", "* * * * *", json!({"delivery": "at_most_once"}));
         let reclaimed = ClaimedRun { reclaimed: true, crashes: 1, attempt: 2, ..at_most_once };

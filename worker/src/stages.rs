@@ -97,7 +97,7 @@ impl Stages {
     pub(crate) fn settled(&self, told: Option<&Told>, exit: &Exit, state: RunState) {
         let stage = match exit {
             _ if state.is_terminal() => Stage::Settled,
-            Exit::HandBack { .. } => Stage::HandedBack,
+            Exit::HandBack { .. } | Exit::Postpone { .. } => Stage::HandedBack,
             Exit::Retry { .. } | Exit::Finish { .. } => Stage::RetryArmed,
         };
         self.tell(told, stage, state, exit.outcome().map(|outcome: &Outcome| outcome.code));

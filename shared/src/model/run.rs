@@ -272,6 +272,14 @@ pub enum Exit {
         /// Milliseconds from the settle until it is due again.
         wait_ms: i64,
     },
+    /// Not dispatched for a reason that may pass, and that people should see: a definition this worker cannot read,
+    /// a secret it cannot open. The attempt does not count, so it uses up no retry and no occurrence overtakes it.
+    Postpone {
+        /// Milliseconds from the settle until it is due again.
+        wait_ms: i64,
+        /// Why.
+        outcome: Outcome,
+    },
 }
 
 impl Exit {
@@ -283,7 +291,9 @@ impl Exit {
     /// How the attempt ended, `None` when nothing was attempted.
     pub fn outcome(&self) -> Option<&Outcome> {
         match self {
-            Self::Finish { outcome, .. } | Self::Retry { outcome, .. } => Some(outcome),
+            Self::Finish { outcome, .. } | Self::Retry { outcome, .. } | Self::Postpone { outcome, .. } => {
+                Some(outcome)
+            }
             Self::HandBack { .. } => None,
         }
     }

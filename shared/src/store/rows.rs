@@ -266,6 +266,7 @@ impl SettleColumns {
             }
             Exit::Retry { wait_ms, outcome } => (1, RunState::Pending, *wait_ms, Some(outcome), None, 0, 0),
             Exit::HandBack { wait_ms } => (2, RunState::Pending, *wait_ms, None, None, 0, 0),
+            Exit::Postpone { wait_ms, outcome } => (3, RunState::Pending, *wait_ms, Some(outcome), None, 0, 0),
         };
         let (next_at, next_after) = match successor {
             None => (None, None),

@@ -364,7 +364,17 @@ async fn retries_and_hands_back(f: Fixture) {
     assert_eq!(known, before, "what is known of the attempt before stays");
     assert_eq!(f.claim(1).await.runs, []);
     f.now.advance(700);
-    assert_eq!(f.claim(1).await.runs[0].attempt, 2);
+    let run = f.claim(1).await.runs.remove(0);
+    assert_eq!(run.attempt, 2);
+
+    let sealed = Outcome::new(OutcomeCode::Refused, "sealed");
+    f.settle(&run, Exit::Postpone { wait_ms: 60_000, outcome: sealed }).await;
+    let row = f.store.run_list(id, None, 1).await.unwrap().remove(0);
+    assert_eq!((row.state, row.attempt, row.due_at), (RunState::Pending, run.attempt - 1, f.now.get() + 60_000));
+    assert_eq!(
+        (row.outcome, row.http_status, row.detail.as_deref()),
+        (Some(OutcomeCode::Refused), None, Some("sealed"))
+    );
 }
 
 async fn a_schedule_that_moved_on_gets_no_retry(f: Fixture) {

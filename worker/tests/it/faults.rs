@@ -118,7 +118,7 @@ async fn a_document_that_cannot_be_read_postpones_its_run_and_nothing_else() {
             fixture.runs(id).await.into_iter().find(|run| run.outcome == Some(OutcomeCode::Refused))
         })
         .await;
-        assert_eq!((run.state, run.attempt), (RunState::Pending, 1), "{payload}");
+        assert_eq!((run.state, run.attempt), (RunState::Pending, 0), "{payload}");
         assert!(run.due_at >= run.nominal_at + 60_000, "not a hot loop: {run:?}");
     }
     let id = fixture.register_now("/sound", json!({})).await;

@@ -323,7 +323,7 @@ SELECT c.now,
   FROM clock c LEFT JOIN taken t ON true LEFT JOIN schedules s ON s.id = t.schedule_id"
 );
 
-/// The one exit. `exit`: 0 finish, 1 retry, 2 hand back. Locks the runs in id order, then their
+/// The one exit. `exit`: 0 finish, 1 retry, 2 hand back, 3 postpone. Locks the runs in id order, then their
 /// schedules in id order (the order register and delete follow too: schedule, then pending run), so that
 /// what it decides by is the newest committed revision and two settlers cannot deadlock.
 pub const RUN_SETTLE: &str = concat!(
@@ -357,7 +357,7 @@ decided AS MATERIALIZED (
   SELECT h.id, h.schedule_id, h.revision, h.series, h.nominal_at, h.due_at, h.armed, h.queue, h.priority, d.live, c.now,
          p.schedule_id IS NOT NULL AS paused, h.attempt AS attempts, h.lease_owner,
          CASE WHEN i.exit = 0 THEN i.state WHEN d.live THEN 0 WHEN i.exit = 1 THEN 3 ELSE 5 END AS to_state,
-         CASE WHEN i.exit = 0 OR d.live AND i.exit = 1 THEN i.outcome WHEN d.live THEN NULL ELSE 'replaced' END AS to_outcome,
+         CASE WHEN i.exit = 0 OR d.live AND i.exit IN (1, 3) THEN i.outcome WHEN d.live THEN NULL ELSE 'replaced' END AS to_outcome,
          i.exit, i.token, i.wait_ms, i.http_status, i.detail, i.outcome, i.next_at, i.next_after, i.coalesced, i.skipped,
          i.next_id, i.attempt, i.started_at, i.ended_at, i.worker, i.woken_at, i.first_byte_at, i.late_cause, i.ord,
          -- dead letters have a retention of their own, and so has what is read with them
@@ -370,7 +370,7 @@ settled AS (
   UPDATE runs r
      SET state = d.to_state, lease_until = NULL,
          due_at = CASE WHEN d.to_state = 0 THEN d.now + d.wait_ms ELSE r.due_at END,
-         attempt = r.attempt - CASE WHEN d.exit = 2 THEN 1 ELSE 0 END,
+         attempt = r.attempt - CASE WHEN d.exit IN (2, 3) THEN 1 ELSE 0 END,
          finished_at = CASE WHEN d.to_state = 0 THEN NULL ELSE d.now END,
          prune_at = CASE WHEN d.to_state = 0 THEN NULL ELSE d.prune_at END,
          outcome = CASE WHEN d.exit = 2 AND d.to_state = 0 THEN r.outcome ELSE d.to_outcome END,

@@ -102,7 +102,7 @@ impl SqliteStore {
             .bind(settlement.run_id)
             .bind(leaving.state as i16)
             .bind(retry_at)
-            .bind(i64::from(matches!(settlement.exit, Exit::HandBack { .. })))
+            .bind(i64::from(matches!(settlement.exit, Exit::HandBack { .. } | Exit::Postpone { .. })))
             .bind(ended.then_some(now))
             .bind(ended.then_some(prune_at))
             .bind(leaving.outcome)
@@ -325,11 +325,16 @@ impl Leaving {
                 leaving.http_status = outcome.http_status.map(i64::from);
                 leaving.detail = Some(storable(&outcome.detail));
             }
-            Exit::HandBack { .. } if !live => {
+            Exit::HandBack { .. } | Exit::Postpone { .. } if !live => {
                 leaving.state = RunState::Cancelled;
                 leaving.outcome = Some(replaced);
             }
             Exit::HandBack { wait_ms } => leaving.wait_ms = *wait_ms,
+            Exit::Postpone { wait_ms, outcome } => {
+                leaving.wait_ms = *wait_ms;
+                leaving.outcome = Some(outcome.code.as_str());
+                leaving.detail = Some(storable(&outcome.detail));
+            }
         }
         leaving
     }

@@ -207,9 +207,9 @@ pub const RUN_LEAVE: &str = "\
 UPDATE runs
    SET state = $2, lease_until = NULL, due_at = coalesce($3, due_at), attempt = attempt - $4, finished_at = $5,
        prune_at = $6, coalesced = coalesced + $10, skipped = skipped + $11,
-       outcome = CASE WHEN $4 = 1 AND $2 = 0 THEN outcome ELSE $7 END,
-       http_status = CASE WHEN $4 = 1 AND $2 = 0 THEN http_status ELSE $8 END,
-       detail = CASE WHEN $4 = 1 AND $2 = 0 THEN detail ELSE $9 END,
+       outcome = CASE WHEN $4 = 1 AND $2 = 0 THEN coalesce($7, outcome) ELSE $7 END,
+       http_status = CASE WHEN $4 = 1 AND $2 = 0 AND $7 IS NULL THEN http_status ELSE $8 END,
+       detail = CASE WHEN $4 = 1 AND $2 = 0 AND $7 IS NULL THEN detail ELSE $9 END,
        woken_at = $12, dispatched_at = $13, first_byte_at = $14, late_cause = coalesce($15, late_cause)
  WHERE id = $1";
 
