@@ -6,6 +6,7 @@
 mod history;
 pub mod postgres;
 mod rows;
+mod selection;
 mod sql;
 pub mod sqlite;
 mod values;

@@ -1,5 +1,13 @@
 //! The statements that are the same text on both databases.
 
+/// The state of schedule `s`, whose current run is `r`: one with a single occurrence is over when that run is.
+macro_rules! standing {
+    () => {
+        "CASE WHEN s.once AND s.state = 0 AND r.state > 1 THEN CAST(2 AS smallint) ELSE s.state END"
+    };
+}
+pub(super) use standing;
+
 /// The columns of [`super::RunRow`].
 macro_rules! run_select {
     () => {
@@ -29,7 +37,7 @@ pub const SCHEDULE_DRY: &str = "\
 SELECT s.id FROM schedules s
  WHERE s.state = 0
    AND NOT EXISTS (SELECT 1 FROM runs r
-                    WHERE r.schedule_id = s.id AND r.armed AND r.revision = s.revision AND r.state IN (0, 1))
+                    WHERE r.schedule_id = s.id AND r.armed AND r.revision = s.revision AND (r.state IN (0, 1) OR s.once))
  LIMIT 100";
 
 /// Takes away what a paused schedule had armed. Not kept as cancelled: resuming may arm the same instant.
@@ -70,7 +78,12 @@ pub const API_KEY_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM api_keys WHERE re
 
 /// How much an application has.
 pub const APPLICATION_USAGE: &str = "\
-SELECT (SELECT count(*) FROM (SELECT 1 FROM schedules WHERE application = $1 AND state IN (0, 1) LIMIT $4) s) AS schedules,
+SELECT (SELECT count(*) FROM (SELECT 1 FROM schedules s
+                               WHERE s.application = $1 AND s.state IN (0, 1)
+                                 AND (s.state = 1 OR NOT s.once OR EXISTS (
+                                      SELECT 1 FROM runs r WHERE r.schedule_id = s.id AND r.armed AND r.revision = s.revision
+                                         AND r.state IN (0, 1)))
+                               ORDER BY s.id DESC LIMIT $4) o) AS schedules,
        (SELECT count(*) FROM (SELECT 1 FROM runs r JOIN schedules s ON s.id = r.schedule_id
                                WHERE r.state = 0 AND r.due_at >= $2 AND r.due_at < $3 AND s.application = $1
                                LIMIT $4) d) AS due";

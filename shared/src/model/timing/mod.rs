@@ -79,6 +79,13 @@ pub struct Arming {
     pub unchanged: OnUnchanged,
 }
 
+impl Arming {
+    /// Whether there is one occurrence of it: only then the same document may be armed anew.
+    pub fn is_once(&self) -> bool {
+        self.unchanged != OnUnchanged::Keep
+    }
+}
+
 /// The instant an arming names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArmAt {

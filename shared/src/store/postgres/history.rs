@@ -10,10 +10,12 @@ impl PostgresStore {
         filter: &HistoryFilter,
         page: &HistoryPage,
     ) -> Result<Vec<HistoryRow>, StoreError> {
-        self.statements.count(1);
+        self.statements.count(3);
         let mut select = history_select(filter, page);
         // Planned each time, for what is asked: a plan for any application cannot know a rare one from a common one.
-        let rows = select.build().persistent(false).fetch_all(&self.pool).await?;
+        let mut transaction = self.pool.begin_with("BEGIN; SET LOCAL plan_cache_mode = force_custom_plan").await?;
+        let rows = select.build().persistent(false).fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
         rows.iter().map(history_row).collect()
     }
 }

@@ -35,6 +35,18 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 /// Key of the advisory lock under which the schema is migrated: "reveille" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7265_7665_696c_6c65;
 
+/// What the planner may choose from. Every statement here is written for loops over indexes, and what else it would
+/// think of, it thinks of for want of statistics: a table that was empty when a plan was made is read as a whole by
+/// that plan until somebody analyzes it. Generic plans, because those that depend on the values are made anew for each
+/// small batch, which takes longer than running them.
+pub const PLANNER: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 /// How long a caller waits for a connection before the database counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -53,11 +65,14 @@ impl PostgresStore {
     pub fn open(url: &str, settings: StoreSettings) -> Result<Self, StoreError> {
         let options: PgConnectOptions =
             url.parse().map_err(|_| StoreError::Broken("the database URL is not a postgres:// URL".to_owned()))?;
-        let options = options.application_name("reveille").options([
-            ("statement_timeout", "10s"),
-            ("lock_timeout", "2s"),
-            ("idle_in_transaction_session_timeout", "5s"),
-        ]);
+        let options = options
+            .application_name("reveille")
+            .options([
+                ("statement_timeout", "10s"),
+                ("lock_timeout", "2s"),
+                ("idle_in_transaction_session_timeout", "5s"),
+            ])
+            .options(PLANNER);
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)

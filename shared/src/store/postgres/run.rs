@@ -1,5 +1,6 @@
 //! Runs on PostgreSQL: claim, settle, renew, read.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::Row;
@@ -66,31 +67,62 @@ impl PostgresStore {
             .bind(columns.pauses)
             .fetch_all(&self.pool)
             .await?;
-        let mut settled = Settled { now: 0, results: Vec::with_capacity(batch.len()), armed_min: None };
+        let mut settled = Settled { now: 0, results: vec![SettleResult::Stale; batch.len()], armed_min: None };
+        let mut unknown: HashSet<usize> = (0..batch.len()).collect();
         for row in &rows {
             settled.now = row.try_get("now")?;
             settled.lower(row.try_get("armed_at")?);
-            let to_state: Option<i32> = row.try_get("to_state")?;
-            let before_state: Option<i16> = row.try_get("before_state")?;
-            let state = to_state.map(|code| code as i16).or(before_state).map(run_state).transpose()?;
-            if to_state == Some(RunState::Pending as i32) {
+            let Some(ord) = row.try_get::<Option<i64>, _>("ord")? else { continue };
+            let state = run_state(row.try_get::<i32, _>("to_state")? as i16)?;
+            if state == RunState::Pending {
                 settled.lower(row.try_get("retry_at")?);
             }
-            settled.results.push(state.map_or(SettleResult::Stale, SettleResult::Done));
+            unknown.remove(&place(ord));
+            settled.results[place(ord)] = SettleResult::Done(state);
+        }
+        if !unknown.is_empty() {
+            self.settled_before(batch, &unknown, &mut settled).await?;
         }
         Ok(settled)
+    }
+
+    /// Nobody else moves a run out of `running` without a new token: what still carries ours was settled by an earlier
+    /// copy of the same settlement.
+    async fn settled_before(
+        &self,
+        batch: &[Settlement],
+        unknown: &HashSet<usize>,
+        settled: &mut Settled,
+    ) -> Result<(), StoreError> {
+        let places: Vec<usize> = unknown.iter().copied().collect();
+        self.statements.count(1);
+        let rows = sqlx::query(sql::RUN_SETTLED)
+            .bind(places.iter().map(|place| batch[*place].run_id).collect::<Vec<Uuid>>())
+            .bind(places.iter().map(|place| batch[*place].lease_token).collect::<Vec<i64>>())
+            .fetch_all(&self.pool)
+            .await?;
+        for row in &rows {
+            let state = run_state(row.try_get("state")?)?;
+            settled.results[places[place(row.try_get("ord")?)]] = SettleResult::Done(state);
+        }
+        Ok(())
     }
 
     pub(super) async fn renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError> {
         self.statements.count(1);
         let (ids, tokens): (Vec<Uuid>, Vec<i64>) = held.iter().copied().unzip();
-        Ok(sqlx::query_scalar(sql::RUN_RENEW)
+        let renewed: Vec<i64> = sqlx::query_scalar(sql::RUN_RENEW)
             .bind(self.injected_now())
             .bind(ids)
             .bind(tokens)
             .bind(millis(lease))
             .fetch_all(&self.pool)
-            .await?)
+            .await?;
+        let mut still_held = vec![false; held.len()];
+        for ord in renewed {
+            still_held[place(ord)] = true;
+        }
+        Ok(still_held)
     }
 
     pub(super) async fn run(&self, id: RunId) -> Result<Option<(RunRow, Vec<AttemptRow>)>, StoreError> {
@@ -118,4 +150,9 @@ impl PostgresStore {
             .await?;
         rows.iter().map(run_row).collect()
     }
+}
+
+/// The place in a batch of what a statement numbered from 1.
+pub(super) fn place(ord: i64) -> usize {
+    usize::try_from(ord - 1).unwrap_or(usize::MAX)
 }

@@ -1,14 +1,18 @@
 //! Schedules on PostgreSQL: register, update, pause, resume, trigger, delete, read.
 
-use sqlx::Row;
+use std::collections::HashMap;
+
 use sqlx::postgres::{PgRow, PgTransaction};
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use super::run::place;
 use super::{PostgresStore, sql};
 use crate::model::schedule::ClientKey;
 use crate::model::timing::{ArmAt, Arming};
 use crate::model::{ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row};
+use crate::store::selection::{Condition, client_condition, list_condition};
 use crate::store::{
     Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, StoredPayload, Triggered,
     Upserted, UpsertedSchedule,
@@ -25,14 +29,7 @@ impl PostgresStore {
             if open.is_empty() {
                 break;
             }
-            for (index, written) in self.upsert_changed(batch, &open).await? {
-                done[index] = Some(written);
-            }
-            for index in open {
-                if done[index].is_none() {
-                    done[index] = self.upsert_unchanged(&batch[index]).await?;
-                }
-            }
+            self.upsert_open(batch, &open, &mut done).await?;
         }
         let schedules: Option<Vec<UpsertedSchedule>> = done.into_iter().collect();
         let schedules = schedules.ok_or_else(|| {
@@ -41,11 +38,12 @@ impl PostgresStore {
         Ok(Upserted { armed_min: schedules.iter().filter_map(|schedule| schedule.due_at).min(), schedules })
     }
 
-    async fn upsert_changed(
+    async fn upsert_open(
         &self,
         batch: &[Registration],
         open: &[usize],
-    ) -> Result<Vec<(usize, UpsertedSchedule)>, StoreError> {
+        done: &mut [Option<UpsertedSchedule>],
+    ) -> Result<(), StoreError> {
         let of = |index: &usize| &batch[*index];
         let column = |field: fn(&Registration) -> &str| open.iter().map(|i| field(of(i))).collect::<Vec<&str>>();
         let times: Vec<ArmColumns> = open.iter().map(|i| ArmColumns::of(&of(i).arming)).collect();
@@ -71,27 +69,59 @@ impl PostgresStore {
             .bind(open.iter().map(|i| of(i).history_check).collect::<Vec<bool>>())
             .fetch_all(&self.pool)
             .await;
-        match rows {
-            Ok(rows) => rows.iter().map(|row| written(row).map(|(ord, schedule)| (open[ord], schedule))).collect(),
+        let rows = match rows {
+            Ok(rows) => rows,
             Err(error) if violates(&error, "runs_once") => {
                 let clients: Vec<&ClientKey> = open.iter().map(|i| &of(i).client).collect();
-                Err(self.occurrence_taken(&clients).await?)
+                return Err(self.occurrence_taken(&clients).await?);
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut places: HashMap<ScheduleId, usize> = HashMap::new();
+        for row in &rows {
+            let id: Uuid = row.try_get("id")?;
+            match row.try_get::<i32, _>("part")? {
+                0 => {
+                    let index = open[place(row.try_get("ord")?)];
+                    let revision: i64 = row.try_get("revision")?;
+                    let change = if revision == 1 { Change::Created } else { Change::Replaced };
+                    done[index] = Some(UpsertedSchedule { id, revision, change, due_at: None });
+                    places.insert(id, index);
+                }
+                1 => {
+                    let schedule = places.get(&id).and_then(|index| done[*index].as_mut());
+                    let schedule = schedule.ok_or_else(|| {
+                        StoreError::Broken("a registration armed a schedule that it did not write".to_owned())
+                    })?;
+                    schedule.due_at = Some(row.try_get("due_at")?);
+                }
+                _ => {
+                    let index = open[place(row.try_get("ord")?)];
+                    done[index] = Some(self.left_alone(row, of(&index)).await?);
+                }
+            }
         }
+        Ok(())
     }
 
     async fn upsert_unchanged(&self, registration: &Registration) -> Result<Option<UpsertedSchedule>, StoreError> {
         let client = &registration.client;
         self.statements.count(1);
         let found = bind_client!(sqlx::query(sql::SCHEDULE_FIND), client).fetch_optional(&self.pool).await?;
-        let Some(found) = found else { return Ok(None) };
+        match found {
+            Some(found) => Ok(Some(self.left_alone(&found, registration).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// What an unchanged registration found.
+    async fn left_alone(&self, found: &PgRow, registration: &Registration) -> Result<UpsertedSchedule, StoreError> {
         let id: Uuid = found.try_get("id")?;
         let mut due_at: Option<UnixMs> = found.try_get("due_at")?;
         if found.try_get("armed_missing")? {
             due_at = self.rearm(id, registration).await?;
         }
-        Ok(Some(UpsertedSchedule { id, revision: found.try_get("revision")?, change: Change::Unchanged, due_at }))
+        Ok(UpsertedSchedule { id, revision: found.try_get("revision")?, change: Change::Unchanged, due_at })
     }
 
     /// Heals a schedule that has no armed run (rule 3), which only a bug or a hand in the tables makes.
@@ -136,7 +166,12 @@ impl PostgresStore {
             return Err(holder.map_or(StoreError::NotFound, StoreError::ClientKeyTaken));
         }
         let schedule = match self.taken_by_id(updated, registration.id).await? {
-            Some(row) => written(&row)?.1,
+            Some(row) => UpsertedSchedule {
+                id: registration.id,
+                revision: row.try_get("revision")?,
+                change: Change::Replaced,
+                due_at: row.try_get("due_at")?,
+            },
             None => self.update_unchanged(registration).await?,
         };
         Ok(Upserted { armed_min: schedule.due_at, schedules: vec![schedule] })
@@ -208,18 +243,24 @@ impl PostgresStore {
     }
 
     pub(super) async fn delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
-        let nobody = ClientKey::default();
-        let (id, client) = match selection {
-            Selection::Id(id) => (Some(*id), &nobody),
-            Selection::Client(client) if *client == nobody => return Ok(Deleted { count: 0, in_flight: 0 }),
-            Selection::Client(client) => (None, client),
+        let condition = match selection {
+            Selection::Id(_) => Condition { text: " AND s.id = $3".to_owned(), values: Vec::new() },
+            Selection::Client(client) if *client == ClientKey::default() => {
+                return Ok(Deleted { count: 0, in_flight: 0 });
+            }
+            Selection::Client(client) => client_condition(client, 3),
         };
         let mut transaction = self.begin().await?;
-        let ids: Vec<Uuid> =
-            bind_client!(sqlx::query_scalar(sql::SCHEDULE_DELETE).bind(self.injected_now()).bind(id), client)
-                .bind(self.retain_ms())
-                .fetch_all(&mut *transaction)
-                .await?;
+        let mut delete = sqlx::query_scalar(AssertSqlSafe(sql::schedule_delete(&condition.text)))
+            .bind(self.injected_now())
+            .bind(self.retain_ms());
+        if let Selection::Id(id) = selection {
+            delete = delete.bind(*id);
+        }
+        for value in condition.values {
+            delete = delete.bind(value);
+        }
+        let ids: Vec<Uuid> = delete.fetch_all(&mut *transaction).await?;
         sqlx::query(sql::RUN_CANCEL)
             .bind(self.injected_now())
             .bind(&ids)
@@ -238,13 +279,17 @@ impl PostgresStore {
     }
 
     pub(super) async fn list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
-        let client = &filter.client;
+        let Condition { text, values } = list_condition(filter, page);
+        let statement = sql::schedule_list(&text, page.limit);
+        let mut list = sqlx::query(AssertSqlSafe(statement));
+        for value in values {
+            list = list.bind(value);
+        }
+        if let Some(after) = page.after {
+            list = list.bind(after);
+        }
         self.statements.count(1);
-        let rows = bind_client!(sqlx::query(sql::SCHEDULE_LIST).bind(rows::state_codes(&filter.states)), client)
-            .bind(page.after)
-            .bind(page.limit)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = list.fetch_all(&self.pool).await?;
         rows.iter().map(schedule_row).collect()
     }
 
@@ -346,19 +391,6 @@ impl ArmColumns {
         };
         Self { calendar: arming.calendar, at, after, unchanged: arming.unchanged as i16 }
     }
-}
-
-/// The position in the batch and what was written there.
-fn written(row: &PgRow) -> Result<(usize, UpsertedSchedule), StoreError> {
-    let ord: i64 = row.try_get("ord")?;
-    let created: bool = row.try_get("created")?;
-    let schedule = UpsertedSchedule {
-        id: row.try_get("id")?,
-        revision: row.try_get("revision")?,
-        change: if created { Change::Created } else { Change::Replaced },
-        due_at: row.try_get("due_at")?,
-    };
-    Ok((usize::try_from(ord - 1).unwrap_or_default(), schedule))
 }
 
 fn violates(error: &sqlx::Error, constraint: &str) -> bool {

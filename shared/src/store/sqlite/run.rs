@@ -125,7 +125,9 @@ impl SqliteStore {
         if let Some(successor) = leaving.successor {
             settled.lower(arm_successor(connection, now, &held, successor).await?);
         }
-        if leaving.state == RunState::Succeeded || finished.is_some() {
+        // That a one-shot is over, and how, is read from this very run.
+        let is_left_to_the_run = leaving.ends_schedule && held.once;
+        if (leaving.state == RunState::Succeeded || finished.is_some()) && !is_left_to_the_run {
             sqlx::query(sql::SCHEDULE_COUNT)
                 .bind(held.schedule_id)
                 .bind(i64::from(leaving.state == RunState::Succeeded))
@@ -234,6 +236,7 @@ struct Held {
     attempt: i32,
     lease_owner: Option<String>,
     history_check: bool,
+    once: bool,
     schedule: Option<(ScheduleState, i64)>,
 }
 
@@ -271,6 +274,7 @@ async fn held(connection: &mut SqliteConnection, id: RunId) -> Result<Option<Hel
         attempt: row.try_get("attempt")?,
         lease_owner: row.try_get("lease_owner")?,
         history_check: row.try_get("history_check")?,
+        once: row.try_get("once")?,
         schedule,
     }))
 }
@@ -312,7 +316,7 @@ impl Leaving {
                 leaving.http_status = outcome.http_status.map(i64::from);
                 leaving.detail = Some(storable(&outcome.detail));
                 (leaving.coalesced, leaving.skipped) = (*coalesced, *skipped);
-                leaving.pauses_schedule = *pauses && held.is_of_active();
+                leaving.pauses_schedule = *pauses && held.is_of_active() && !held.once;
                 if held.armed && live && !leaving.pauses_schedule {
                     leaving.successor = *successor;
                     leaving.ends_schedule = successor.is_none();

@@ -1,14 +1,16 @@
 //! Schedules on SQLite: register, update, pause, resume, trigger, delete, read.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::{SqliteStore, sql};
 use crate::model::history::HistoryKind;
+use crate::model::run::RunState;
 use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::{ArmAt, Arming, OnUnchanged};
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row, schedule_state};
+use crate::store::selection::{Condition, client_condition, list_condition};
 use crate::store::{
     Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, StoredPayload, Triggered,
     Upserted, UpsertedSchedule,
@@ -86,6 +88,7 @@ impl SqliteStore {
     pub(super) async fn trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {
         let (mut transaction, now) = self.begin().await?;
         let kept_until = now.saturating_add(self.retain_ms());
+        sqlx::query(sql::SCHEDULE_OVER).bind(id).execute(&mut *transaction).await?;
         let numbered =
             sqlx::query(sql::SCHEDULE_NUMBER).bind(id).bind(kept_until).fetch_optional(&mut *transaction).await?;
         let Some(row) = numbered else {
@@ -110,17 +113,23 @@ impl SqliteStore {
     }
 
     pub(super) async fn delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
-        let nobody = ClientKey::default();
-        let (id, client) = match selection {
-            Selection::Id(id) => (Some(*id), &nobody),
-            Selection::Client(client) if *client == nobody => return Ok(Deleted { count: 0, in_flight: 0 }),
-            Selection::Client(client) => (None, client),
+        let condition = match selection {
+            Selection::Id(_) => Condition { text: " AND s.id = $3".to_owned(), values: Vec::new() },
+            Selection::Client(client) if *client == ClientKey::default() => {
+                return Ok(Deleted { count: 0, in_flight: 0 });
+            }
+            Selection::Client(client) => client_condition(client, 3),
         };
         let (mut transaction, now) = self.begin().await?;
-        let ids: Vec<Uuid> = bind_client!(sqlx::query_scalar(sql::SCHEDULE_DELETE).bind(now).bind(id), client)
-            .bind(self.retain_ms())
-            .fetch_all(&mut *transaction)
-            .await?;
+        let statement = sql::schedule_delete(&condition.text);
+        let mut delete = sqlx::query_scalar(AssertSqlSafe(statement)).bind(now).bind(self.retain_ms());
+        if let Selection::Id(id) = selection {
+            delete = delete.bind(*id);
+        }
+        for value in condition.values {
+            delete = delete.bind(value);
+        }
+        let ids: Vec<Uuid> = delete.fetch_all(&mut *transaction).await?;
         let mut in_flight: i64 = 0;
         for id in &ids {
             tell(&mut transaction, now, HistoryKind::Deleted, *id, None).await?;
@@ -139,13 +148,17 @@ impl SqliteStore {
     }
 
     pub(super) async fn list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
-        let client = &filter.client;
+        let Condition { text, values } = list_condition(filter, page);
+        let statement = sql::schedule_list(&text, page.limit);
+        let mut list = sqlx::query(AssertSqlSafe(statement));
+        for value in values {
+            list = list.bind(value);
+        }
+        if let Some(after) = page.after {
+            list = list.bind(after);
+        }
         self.statements.count(1);
-        let rows = bind_client!(sqlx::query(sql::SCHEDULE_LIST).bind(json(&rows::state_codes(&filter.states))), client)
-            .bind(page.after)
-            .bind(page.limit)
-            .fetch_all(&self.readers)
-            .await?;
+        let rows = list.fetch_all(&self.readers).await?;
         rows.iter().map(schedule_row).collect()
     }
 
@@ -207,6 +220,19 @@ struct Found {
     fingerprint: String,
     due_at: Option<UnixMs>,
     running: bool,
+    /// How a one-shot ended of which its run alone says that it is over.
+    armed_outcome: Option<i16>,
+}
+
+impl Found {
+    fn is_over(&self) -> bool {
+        self.state == ScheduleState::Finished || self.armed_outcome.is_some()
+    }
+
+    /// What its row has to count before it stands for another revision.
+    fn uncounted(&self) -> i64 {
+        i64::from(self.armed_outcome == Some(RunState::Succeeded as i16))
+    }
 }
 
 /// What arming needs to know of a schedule.
@@ -237,6 +263,7 @@ fn found(row: &sqlx::sqlite::SqliteRow) -> Result<Found, StoreError> {
         fingerprint: row.try_get("fingerprint")?,
         due_at: row.try_get("due_at")?,
         running: row.try_get("running")?,
+        armed_outcome: row.try_get("armed_outcome")?,
     })
 }
 
@@ -258,6 +285,7 @@ async fn register(
             priority: registration.priority,
         };
         write(connection, sql::SCHEDULE_INSERT, owner.id, owner.series, &fingerprint, now, registration)
+            .bind(0)
             .execute(&mut *connection)
             .await?;
         let due_at = arm(connection, now, &owner, arming, registration.run_id).await?;
@@ -271,7 +299,7 @@ async fn register(
         queue: registration.queue.clone(),
         priority: registration.priority,
     };
-    if found.fingerprint == fingerprint && found.state != ScheduleState::Finished {
+    if found.fingerprint == fingerprint && !found.is_over() {
         let dry = found.state == ScheduleState::Active && found.due_at.is_none() && !found.running;
         let due_at = match dry {
             true => Some(arm(connection, now, &owner, arming, registration.run_id).await?),
@@ -281,6 +309,7 @@ async fn register(
     }
     owner.series += series_step(arming);
     let row = write(connection, sql::SCHEDULE_REPLACE, owner.id, owner.series, &fingerprint, now, registration)
+        .bind(found.uncounted())
         .fetch_one(&mut *connection)
         .await?;
     owner.revision = row.try_get("revision")?;
@@ -315,7 +344,7 @@ fn upserted(owner: &Owner, change: Change, due_at: Option<UnixMs>) -> UpsertedSc
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
-/// Insert and replace take the same parameters.
+/// Insert and replace take the same parameters; the last, what is to be added to the iterations, is theirs to bind.
 fn write<'q>(
     _connection: &SqliteConnection,
     statement: &'static str,
@@ -334,6 +363,7 @@ fn write<'q>(
         .bind(series)
         .bind(now)
         .bind(registration.history_check)
+        .bind(registration.arming.is_once())
 }
 
 /// Tells the history what became of a schedule, if that asks for it.

@@ -3,7 +3,17 @@
 //! Differs: what is one statement on PostgreSQL is a few plain ones inside `BEGIN IMMEDIATE` here, with
 //! the decisions between them in Rust. `$1` is not the clock: the transaction reads it once, by [`NOW`].
 
+use crate::store::sql::standing;
 pub use crate::store::sql::*;
+
+/// How the armed run of schedule `s`'s revision ended, which has one occurrence; null while it has not.
+macro_rules! armed_outcome {
+    () => {
+        "(SELECT CASE WHEN n.state > 1 THEN n.state END
+   FROM (SELECT r.state FROM runs r WHERE r.schedule_id = s.id AND r.armed AND r.revision = s.revision AND s.once
+          ORDER BY r.nominal_at DESC, r.series DESC LIMIT 1) n)"
+    };
+}
 
 /// The database's now in unix milliseconds; `$1` is the injected one. `subsec` has whole milliseconds,
 /// which a product of doubles may miss by a hair: hence `round`.
@@ -18,11 +28,16 @@ macro_rules! by_client {
 
 macro_rules! found {
     () => {
-        "SELECT s.id, s.state, s.revision, s.series, s.fingerprint, s.queue, s.priority,
+        concat!(
+            "SELECT s.id, s.state, s.revision, s.series, s.fingerprint, s.queue, s.priority,
        (SELECT due_at FROM runs p WHERE p.schedule_id = s.id AND p.state = 0 AND p.armed) AS due_at,
        EXISTS (SELECT 1 FROM runs r WHERE r.schedule_id = s.id AND r.state = 1 AND r.armed AND r.revision = s.revision)
-         AS running
+         AS running,
+       CASE WHEN s.state = 0 THEN ",
+            armed_outcome!(),
+            " END AS armed_outcome
   FROM schedules s WHERE "
+        )
     };
 }
 
@@ -35,15 +50,15 @@ pub const SCHEDULE_FIND_BY_ID: &str = concat!(found!(), "s.id = $1 AND s.state <
 /// A new schedule.
 pub const SCHEDULE_INSERT: &str = "\
 INSERT INTO schedules (id, application, client_group, client_key, operation, client_type, name, fingerprint, payload,
-                       queue, priority, series, created_at, updated_at, history_check, state, revision, iterations)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, 0, 1, 0)";
+                       queue, priority, series, created_at, updated_at, history_check, once, state, revision, iterations)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15, 0, 1, $16)";
 
 /// A schedule replaced by id.
 pub const SCHEDULE_REPLACE: &str = "\
 UPDATE schedules
    SET application = $2, client_group = $3, client_key = $4, operation = $5, client_type = $6, name = $7, fingerprint = $8,
        payload = $9, queue = $10, priority = $11, series = $12, updated_at = $13, history_check = $14,
-       state = CASE WHEN state = 1 THEN 1 ELSE 0 END, revision = revision + 1, prune_at = NULL
+       once = $15, iterations = iterations + $16, state = CASE WHEN state = 1 THEN 1 ELSE 0 END, revision = revision + 1, prune_at = NULL
  WHERE id = $1
 RETURNING state, revision";
 
@@ -67,9 +82,12 @@ pub const RUN_ARM_SUCCESSOR: &str = "\
 INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
 VALUES ($1, $2, $3, $4, $5, $5, 1, $6, $7, 0, $8) ON CONFLICT DO NOTHING";
 
-/// Makes an active schedule paused.
-pub const SCHEDULE_PAUSE: &str =
-    "UPDATE schedules SET state = 1, revision = revision + 1, updated_at = $2 WHERE id = $1 AND state = 0";
+/// Makes an active schedule paused that is not over.
+pub const SCHEDULE_PAUSE: &str = concat!(
+    "UPDATE schedules AS s SET state = 1, revision = revision + 1, updated_at = $2 WHERE id = $1 AND state = 0 AND ",
+    armed_outcome!(),
+    " IS NULL"
+);
 
 /// Makes a paused schedule of revision $4 active.
 pub const SCHEDULE_RESUME: &str = "\
@@ -77,25 +95,34 @@ UPDATE schedules SET state = 0, revision = revision + 1, updated_at = $2, series
  WHERE id = $1 AND state = 1 AND revision = $4
 RETURNING revision, series, queue, priority";
 
-/// Takes the next series for a triggered run. A finished schedule is kept for it, until `$2`.
+/// Takes the next series for a triggered run. A schedule that is over is kept for it, until `$2`.
 pub const SCHEDULE_NUMBER: &str = "\
 UPDATE schedules SET series = series + 1, prune_at = CASE WHEN state = 2 THEN $2 ELSE prune_at END
  WHERE id = $1 AND state IN (0, 2)
 RETURNING revision, series, queue, priority";
+
+/// A schedule that is over says so in its row from now on.
+pub const SCHEDULE_OVER: &str = concat!(
+    "UPDATE schedules AS s SET state = 2, iterations = iterations + CASE ",
+    armed_outcome!(),
+    " WHEN 2 THEN 1 ELSE 0 END WHERE id = $1 AND state = 0 AND ",
+    armed_outcome!(),
+    " IS NOT NULL"
+);
 
 /// Adds a run that is due now and not armed.
 pub const RUN_TRIGGER: &str = "\
 INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
 VALUES ($1, $2, $3, $4, $5, $5, 0, $6, $7, 0, $5)";
 
-/// Deletes what matches an id ($2) or, where that is null, client fields ($3 to $7); `$1` is now.
-pub const SCHEDULE_DELETE: &str = "\
-UPDATE schedules SET state = 3, revision = revision + 1, updated_at = $1, prune_at = $1 + $8
- WHERE state <> 3
-   AND CASE WHEN $2 IS NOT NULL THEN id = $2
-            ELSE ($3 = '' OR application = $3) AND ($4 = '' OR client_group = $4) AND ($5 = '' OR client_key = $5)
-             AND ($6 = '' OR operation = $6) AND ($7 = '' OR client_type = $7) END
-RETURNING id";
+/// Deletes what a condition on `s` selects; `$1` is now, `$2` how long it is kept.
+pub fn schedule_delete(condition: &str) -> String {
+    format!(
+        "UPDATE schedules AS s SET state = 3, revision = revision + 1, updated_at = $1, prune_at = $1 + $2
+ WHERE s.state <> 3{condition}
+RETURNING id"
+    )
+}
 
 /// Cancels what is pending of a deleted schedule: the one terminal transition beside settle, because
 /// nothing holds these runs and nothing is to be armed after them.
@@ -107,12 +134,16 @@ pub const RUN_IN_FLIGHT: &str = "SELECT count(*) FROM runs WHERE state = 1 AND s
 
 macro_rules! schedule_select {
     () => {
-        "SELECT s.id, s.payload, s.state, s.revision, s.iterations, s.created_at, s.updated_at,
-       r.id AS run_id, r.state AS run_state, r.due_at, r.attempt, r.outcome
+        concat!(
+            "SELECT s.id, s.payload, ",
+            standing!(),
+            " AS state, s.revision, s.iterations + CASE WHEN s.once AND s.state = 0 AND r.state = 2 THEN 1 ELSE 0 END AS iterations,
+       s.created_at, s.updated_at, r.id AS run_id, r.state AS run_state, r.due_at, r.attempt, r.outcome
   FROM schedules s LEFT JOIN runs r ON r.id = (
        SELECT c.id FROM runs c
         WHERE c.schedule_id = s.id AND s.state IN (0, 2) AND c.armed AND c.revision = s.revision
         ORDER BY c.nominal_at DESC, c.series DESC LIMIT 1) "
+        )
     };
 }
 
@@ -122,14 +153,12 @@ pub const SCHEDULE_GET: &str = concat!(schedule_select!(), "WHERE s.id = $1 AND 
 /// The stored definition of a client key.
 pub const PAYLOAD_BY_CLIENT: &str = concat!("SELECT s.payload FROM schedules s WHERE ", by_client!());
 
-/// Schedules in id order. `$1` is a JSON array of state codes.
-pub const SCHEDULE_LIST: &str = concat!(
-    schedule_select!(),
-    "WHERE s.state IN (SELECT value FROM json_each($1)) AND ($2 = '' OR s.application = $2)
-   AND ($3 = '' OR s.client_group = $3) AND ($4 = '' OR s.client_key = $4) AND ($5 = '' OR s.operation = $5)
-   AND ($6 = '' OR s.client_type = $6) AND ($7 IS NULL OR s.id > $7)
- ORDER BY s.id LIMIT $8"
-);
+/// A page of schedules in id order, of which a condition holds.
+pub fn schedule_list(condition: &str, limit: i64) -> String {
+    format!("{SCHEDULE_LIST}{condition} ORDER BY s.id LIMIT {limit}")
+}
+
+const SCHEDULE_LIST: &str = concat!(schedule_select!(), "WHERE s.state <> 3");
 
 /// The priorities in use by the queues of `$1` (JSON), highest first: a loose index scan.
 pub const BANDS: &str = "\
@@ -199,7 +228,7 @@ pub const NEXT_AT: &str = "SELECT due_at FROM runs WHERE state = 0 AND due_at > 
 /// A run to be settled, with its schedule.
 pub const RUN_HELD: &str = "\
 SELECT r.state, r.lease_token, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at, r.armed, r.queue, r.priority, r.attempt,
-       r.lease_owner, s.state AS schedule_state, s.revision AS schedule_revision, coalesce(s.history_check, 0) AS history_check
+       r.lease_owner, s.state AS schedule_state, s.revision AS schedule_revision, coalesce(s.history_check, 0) AS history_check, coalesce(s.once, 0) AS once
   FROM runs r LEFT JOIN schedules s ON s.id = r.schedule_id WHERE r.id = $1";
 
 /// Writes what became of a run.
@@ -265,7 +294,7 @@ SELECT c.now AS now,
                    UNION ALL SELECT (SELECT min(prune_at) FROM schedules WHERE prune_at IS NOT NULL)
                    UNION ALL SELECT (SELECT min(prune_at) FROM attempts)
                    UNION ALL SELECT (SELECT min(at) FROM history) + $2)) AS next_prune,
-       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now LIMIT 10000)) AS overdue"
+       (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now ORDER BY due_at LIMIT 10000)) AS overdue"
     };
 }
 
@@ -278,12 +307,35 @@ pub const WAKE_FORECAST: &str = concat!(
     ",
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 1 LIMIT 10000)) AS running,
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 60000
-                               LIMIT 10000)) AS next_minute,
+                               ORDER BY due_at LIMIT 10000)) AS next_minute,
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 300000
-                               LIMIT 10000)) AS next_five_minutes
+                               ORDER BY due_at LIMIT 10000)) AS next_five_minutes
   FROM clock c"
 );
 
+/// The runs of [`PRUNE_RUNS`] with which one-shots go: they say how their schedules ended.
+macro_rules! over {
+    ($is_needed:literal) => {
+        concat!(
+            "(SELECT s.id FROM (SELECT * FROM runs WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2) r
+   JOIN schedules s ON s.id = r.schedule_id AND s.revision = r.revision
+  WHERE r.armed AND s.once AND s.state = 0 AND ",
+            $is_needed,
+            " EXISTS (SELECT 1 FROM runs o WHERE o.schedule_id = s.id AND o.state IN (0, 1)))"
+        )
+    };
+}
+
+/// A schedule that is over and whose triggered runs are still open stays, or they would be cancelled for want of it; its
+/// own row says from then on that it is over, and it is looked at again at `$3`.
+pub const PRUNE_OVER_LATER: &str = concat!(
+    "UPDATE schedules AS s SET state = 2, prune_at = $3, iterations = iterations + CASE ",
+    armed_outcome!(),
+    " WHEN 2 THEN 1 ELSE 0 END WHERE id IN ",
+    over!("")
+);
+/// Deletes the schedules of one-shots whose runs are about to be.
+pub const PRUNE_OVER: &str = concat!("DELETE FROM schedules WHERE id IN ", over!("NOT"));
 /// Deletes a batch of old runs.
 pub const PRUNE_RUNS: &str =
     "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2)";

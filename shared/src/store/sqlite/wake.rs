@@ -39,12 +39,18 @@ impl SqliteStore {
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
         let (mut transaction, now) = self.begin().await?;
         let later = now.saturating_add(self.retain_ms());
-        sqlx::query(sql::PRUNE_LATER).bind(now).bind(limit).bind(later).execute(&mut *transaction).await?;
+        for statement in [sql::PRUNE_LATER, sql::PRUNE_OVER_LATER] {
+            sqlx::query(statement).bind(now).bind(limit).bind(later).execute(&mut *transaction).await?;
+        }
         let mut pruned = 0;
         let old = now.saturating_sub(millis(self.settings.retain_history));
-        for (statement, until) in
-            [(sql::PRUNE_RUNS, now), (sql::PRUNE_SCHEDULES, now), (sql::PRUNE_ATTEMPTS, now), (sql::PRUNE_HISTORY, old)]
-        {
+        for (statement, until) in [
+            (sql::PRUNE_OVER, now),
+            (sql::PRUNE_RUNS, now),
+            (sql::PRUNE_SCHEDULES, now),
+            (sql::PRUNE_ATTEMPTS, now),
+            (sql::PRUNE_HISTORY, old),
+        ] {
             pruned += sqlx::query(statement).bind(until).bind(limit).execute(&mut *transaction).await?.rows_affected();
         }
         transaction.commit().await?;
