@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reveille_shared::store::WakeReading;
+use reveille_shared::model::UnixMs;
 
 use crate::watch::Moment;
 
@@ -29,8 +29,8 @@ impl Sweep {
     }
 
     /// Takes in when there will be something to prune.
-    pub fn on_reading(&mut self, now: Moment, reading: &WakeReading) {
-        self.at = reading.next_prune.map(|at| now.deadline(at).max(self.rest_until));
+    pub fn on_reading(&mut self, now: Moment, next_prune: Option<UnixMs>) {
+        self.at = next_prune.map(|at| now.deadline(at).max(self.rest_until));
     }
 
     /// Takes in what a batch did.

@@ -227,7 +227,6 @@ impl<'a> Term<'a> {
         }
         self.metrics.next_wake(set.next_ms);
         let now = self.now();
-        self.sweep.on_reading(now, &reading);
         Ok(self.watch.on_reading(now, &reading, &set))
     }
 
@@ -235,9 +234,10 @@ impl<'a> Term<'a> {
         let reading = if self.now().at < self.forecast_at {
             self.ask(self.context.store.wake_read()).await?
         } else {
-            let (reading, backlog) = self.ask(self.context.store.wake_forecast()).await?;
+            let (reading, forecast) = self.ask(self.context.store.wake_forecast()).await?;
             self.forecast_at = self.now().at + self.settings.recheck / 2;
-            self.tell(&backlog).await;
+            self.sweep.on_reading(self.now(), forecast.next_prune);
+            self.tell(&forecast.backlog).await;
             reading
         };
         self.context.clock.observe(reading.now);

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use reveille_monitor::sweep::{BATCH, Sweep};
 use reveille_monitor::watch::Moment;
-use reveille_shared::store::WakeReading;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -12,7 +11,7 @@ fn ms(ms: u64) -> Duration {
 
 fn read(sweep: &mut Sweep, now: u64, next_prune: Option<i64>) {
     let db_ms = i64::try_from(now).unwrap();
-    sweep.on_reading(Moment { at: ms(now), db_ms }, &WakeReading { next_prune, ..WakeReading::default() });
+    sweep.on_reading(Moment { at: ms(now), db_ms }, next_prune);
 }
 
 #[test]

@@ -33,7 +33,6 @@ fn reading(now: i64, due: Option<i64>, lease: Option<i64>) -> WakeReading {
         next_due: due.map(|ms| DB + ms),
         next_ahead: due.filter(|ms| *ms > now).map(|ms| DB + ms),
         next_lease: lease.map(|ms| DB + ms),
-        next_prune: None,
         overdue: 0,
     }
 }

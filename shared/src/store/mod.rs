@@ -120,8 +120,8 @@ pub trait Store: Send + Sync + 'static {
     /// What the monitor needs to know, in one statement.
     async fn wake_read(&self) -> Result<WakeReading, StoreError>;
 
-    /// The same, and how much is waiting and coming: still one statement, dearer when much is coming.
-    async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError>;
+    /// The same, and how much is waiting, coming and old: still one statement, dearer when much is coming.
+    async fn wake_forecast(&self) -> Result<(WakeReading, Forecast), StoreError>;
 
     /// Deletes up to `limit` finished rows whose time has come; answers how many went. A finished schedule stays
     /// while runs of it are open.

@@ -203,10 +203,17 @@ pub struct WakeReading {
     pub next_ahead: Option<UnixMs>,
     /// The least `lease_until` of running runs.
     pub next_lease: Option<UnixMs>,
-    /// When there is something to prune.
-    pub next_prune: Option<UnixMs>,
     /// Pending runs that are due, counted up to 10 000.
     pub overdue: i64,
+}
+
+/// What the monitor reads now and then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// How much is waiting and coming.
+    pub backlog: Backlog,
+    /// When there is something to prune.
+    pub next_prune: Option<UnixMs>,
 }
 
 /// How much is waiting and how much is coming, as the leading monitor counted it: what workers are scaled by.

@@ -22,6 +22,7 @@ mod policy;
 mod redis_server;
 mod seal;
 mod store_conformance;
+mod store_cost;
 mod store_explore;
 mod store_gone;
 mod store_history;

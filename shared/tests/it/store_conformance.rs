@@ -10,8 +10,8 @@ use reveille_shared::model::run::{
 use reveille_shared::model::schedule::{ClientKey, ScheduleState};
 use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
 use reveille_shared::store::{
-    ApiKey, Backlog, Change, Claim, Claimed, InjectedNow, Page, Registration, ScheduleFilter, Selection, SettleResult,
-    Settled, Store, StoreError, StoreSettings, open,
+    ApiKey, Backlog, Change, Claim, Claimed, Forecast, InjectedNow, Page, Registration, ScheduleFilter, Selection,
+    SettleResult, Settled, Store, StoreError, StoreSettings, open,
 };
 use reveille_testkit::Postgres;
 use uuid::Uuid;
@@ -444,10 +444,7 @@ async fn lists_in_pages(f: Fixture) {
 
 async fn tells_the_monitor(f: Fixture) {
     let empty = f.store.wake_read().await.unwrap();
-    assert_eq!(
-        (empty.now, empty.next_due, empty.next_lease, empty.next_prune, empty.overdue),
-        (START, None, None, None, 0)
-    );
+    assert_eq!((empty.now, empty.next_due, empty.next_lease, empty.overdue), (START, None, None, 0));
     f.register(registration("a", "1", now())).await;
     f.register(registration("b", "1", now())).await;
     f.register(registration("c", "1", cron(START + 70))).await;
@@ -456,13 +453,13 @@ async fn tells_the_monitor(f: Fixture) {
     assert_eq!((reading.next_due, reading.next_lease, reading.overdue), (Some(START), Some(START + 30_000), 1));
     f.register(registration("d", "1", cron(START + 60_001))).await;
     f.register(registration("e", "1", cron(START + 300_001))).await;
-    let (same, backlog) = f.store.wake_forecast().await.unwrap();
+    let (same, Forecast { backlog, .. }) = f.store.wake_forecast().await.unwrap();
     assert_eq!((same.next_due, same.next_lease, same.overdue), (reading.next_due, reading.next_lease, 1));
     let counted =
         Backlog { overdue_runs: 1, running_runs: 1, due_next_minute: 1, due_next_five_minutes: 2, as_of_ms: START };
     assert_eq!(backlog, counted);
     f.settle(&run, finish(RunState::Succeeded, None)).await;
-    assert_eq!(f.store.wake_read().await.unwrap().next_prune, Some(START + 60_000));
+    assert_eq!(f.store.wake_forecast().await.unwrap().1.next_prune, Some(START + 60_000));
     assert_eq!(f.store.ping().await.unwrap(), START);
 }
 
@@ -494,7 +491,7 @@ async fn prunes_what_is_finished_and_old_and_nothing_else(f: Fixture) {
     f.store.schedule_delete(&Selection::Id(once)).await.unwrap();
     f.now.advance(60_000);
     assert_eq!(f.store.prune(10).await.unwrap(), 2, "the deleted schedule and its cancelled run");
-    assert_eq!(f.store.wake_read().await.unwrap().next_prune, None);
+    assert_eq!(f.store.wake_forecast().await.unwrap().1.next_prune, None);
 }
 
 async fn keeps_keys_until_they_are_taken_back(f: Fixture) {

@@ -254,7 +254,7 @@ async fn prunes_each_kind_after_its_own_time(f: Fixture) {
     f.now.set(START + 1);
     let run = f.claim(1).await.runs.remove(0);
     settle(&f, &run, finish(RunState::Dead, None), Some(record(&run, None))).await;
-    assert_eq!(f.store.wake_read().await.unwrap().next_prune, Some(START + RETAIN_HISTORY.as_millis() as i64));
+    assert_eq!(f.store.wake_forecast().await.unwrap().1.next_prune, Some(START + RETAIN_HISTORY.as_millis() as i64));
 
     f.now.set(START + RETAIN_HISTORY.as_millis() as i64);
     assert_eq!(f.store.prune(2).await.unwrap(), 2, "a batch of the history of the first instant");
@@ -264,7 +264,7 @@ async fn prunes_each_kind_after_its_own_time(f: Fixture) {
     assert_eq!(f.store.prune(2).await.unwrap(), 1);
 
     let dead_until = START + 1 + RETAIN_DEAD.as_millis() as i64;
-    assert_eq!(f.store.wake_read().await.unwrap().next_prune, Some(dead_until));
+    assert_eq!(f.store.wake_forecast().await.unwrap().1.next_prune, Some(dead_until));
     f.now.set(dead_until - 1);
     assert_eq!(f.store.prune(100).await.unwrap(), 0);
     let (letter, attempts) = f.store.run_get(run.id).await.unwrap().unwrap();
@@ -272,7 +272,7 @@ async fn prunes_each_kind_after_its_own_time(f: Fixture) {
     assert!(f.store.schedule_get(run.schedule_id).await.unwrap().is_some(), "and its schedule");
     f.now.set(dead_until);
     assert_eq!(f.store.prune(100).await.unwrap(), 4);
-    assert_eq!(f.store.wake_read().await.unwrap().next_prune, None);
+    assert_eq!(f.store.wake_forecast().await.unwrap().1.next_prune, None);
 }
 
 async fn a_settle_writes_the_timeline(f: Fixture) {

@@ -62,11 +62,11 @@ async fn a_finished_schedule_stays_while_a_run_of_it_is_open(f: Fixture) {
         f.store.prune(10).await.unwrap();
         let run = f.claim(1).await.runs.remove(0);
         assert_eq!(run.schedule.as_ref().unwrap().state, ScheduleState::Finished, "the run has its definition");
-        let next_prune = f.store.wake_read().await.unwrap().next_prune.unwrap();
+        let next_prune = f.store.wake_forecast().await.unwrap().1.next_prune.unwrap();
         assert!(next_prune > f.now.get(), "what has to stay is not looked at again and again");
         f.settle(&run, exit).await;
     }
-    while f.store.wake_read().await.unwrap().next_prune.is_some() {
+    while f.store.wake_forecast().await.unwrap().1.next_prune.is_some() {
         f.now.advance(60_000);
         f.store.prune(10).await.unwrap();
     }

@@ -8,13 +8,12 @@ use std::time::Duration;
 use reveille_shared::model::run::{Exit, Outcome, OutcomeCode, RunState, Settlement, Successor};
 use reveille_shared::model::schedule::{ClientKey, ScheduleState};
 use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
-use reveille_shared::store::postgres::sql;
 use reveille_shared::store::{
     Claim, Page, Registration, ScheduleFilter, Selection, SettleResult, Store, StoreError, StoreSettings, open,
 };
 use reveille_testkit::Postgres;
 use serde_json::Value;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -184,40 +183,4 @@ pub(crate) async fn buffers(
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DEALLOCATE {name}"))).execute(&mut *connection).await.unwrap();
     let root = &plan[0]["Plan"];
     root["Shared Hit Blocks"].as_i64().unwrap() + root["Shared Read Blocks"].as_i64().unwrap()
-}
-
-/// Buffers of a claim of 100 out of 200 due runs over five priorities, and of a next wake.
-async fn costs(future: i64) -> (i64, i64) {
-    let url = Postgres::shared().await.fresh_database().await;
-    store(&url).await;
-    let mut connection = PgConnection::connect(&url).await.unwrap();
-    let fill = format!(
-        "INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state)
-         SELECT gen_random_uuid(), gen_random_uuid(), 1, 0, n.at, n.at, true, 'default', n.number % 5, 0
-           FROM (SELECT number, CASE WHEN number < 200 THEN 1000 + number ELSE 4000000000000 + number * 1000 END AS at
-                   FROM generate_series(0, {future} + 199) AS number) n;
-         VACUUM ANALYZE runs;"
-    );
-    for statement in fill.split_inclusive(';') {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
-    }
-    let claim_values = "1800000000000, 100, 'explain', 30000, ARRAY['default']";
-    let claim =
-        buffers(&mut connection, sql::RUN_CLAIM, "c", "bigint, bigint, text, bigint, text[]", claim_values).await;
-    // Before anything is due: what is overdue is counted, and that costs by the overdue run, not by the table.
-    let wake = buffers(&mut connection, sql::WAKE_READ, "w", "bigint, bigint", "500, 86400000").await;
-    (claim, wake)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn claim_and_next_wake_cost_the_same_among_few_and_among_many_future_runs() {
-    let (small_claim, small_wake) = costs(1_000).await;
-    let (large_claim, large_wake) = costs(1_000_000).await;
-    println!(
-        "buffers of a claim of 100: {small_claim} and {large_claim}; of a next wake: {small_wake} and {large_wake}"
-    );
-    // Not equal: an index over a thousand times the rows is one or two levels deeper, and each claimed row goes into three.
-    assert!(large_claim <= small_claim * 2, "claim: {small_claim} buffers became {large_claim}");
-    assert!(large_claim <= 100 * 40, "{large_claim} buffers for 100 runs");
-    assert!(large_wake <= 40, "{large_wake} buffers for a next wake; {small_wake} among few");
 }

@@ -11,7 +11,7 @@ use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::model::timing::Arming;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
-    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
+    ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Triggered, Upserted,
     Usage, WakeReading,
 };
@@ -195,7 +195,7 @@ impl Store for Unreliable {
         self.inner.schema_check().await
     }
 
-    async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
+    async fn wake_forecast(&self) -> Result<(WakeReading, Forecast), StoreError> {
         self.inner.wake_forecast().await
     }
 

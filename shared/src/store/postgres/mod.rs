@@ -20,7 +20,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{
-    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
+    ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings,
     StoredPayload, Triggered, Upserted, Usage, WakeReading, millis,
 };
@@ -39,9 +39,10 @@ const MIGRATION_LOCK: i64 = 0x7265_7665_696c_6c65;
 /// think of, it thinks of for want of statistics: a table that was empty when a plan was made is read as a whole by
 /// that plan until somebody analyzes it. Generic plans, because those that depend on the values are made anew for each
 /// small batch, which takes longer than running them.
-pub const PLANNER: [(&str, &str); 5] = [
+pub const PLANNER: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("jit", "off"),
@@ -215,7 +216,7 @@ impl Store for PostgresStore {
         self.wake().await
     }
 
-    async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
+    async fn wake_forecast(&self) -> Result<(WakeReading, Forecast), StoreError> {
         self.forecast().await
     }
 

@@ -5,20 +5,16 @@ use sqlx::postgres::PgRow;
 
 use super::{MIGRATIONS, PostgresStore, sql};
 use crate::model::UnixMs;
-use crate::store::{Backlog, StoreError, WakeReading, millis};
+use crate::store::{Backlog, Forecast, StoreError, WakeReading, millis};
 
 impl PostgresStore {
     pub(super) async fn wake(&self) -> Result<WakeReading, StoreError> {
         self.statements.count(1);
-        let row = sqlx::query(sql::WAKE_READ)
-            .bind(self.injected_now())
-            .bind(millis(self.settings.retain_history))
-            .fetch_one(&self.pool)
-            .await?;
+        let row = sqlx::query(sql::WAKE_READ).bind(self.injected_now()).fetch_one(&self.pool).await?;
         wake_reading(&row)
     }
 
-    pub(super) async fn forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
+    pub(super) async fn forecast(&self) -> Result<(WakeReading, Forecast), StoreError> {
         self.statements.count(1);
         let row = sqlx::query(sql::WAKE_FORECAST)
             .bind(self.injected_now())
@@ -33,7 +29,7 @@ impl PostgresStore {
             due_next_five_minutes: row.try_get("next_five_minutes")?,
             as_of_ms: reading.now,
         };
-        Ok((reading, backlog))
+        Ok((reading, Forecast { backlog, next_prune: row.try_get("next_prune")? }))
     }
 
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
@@ -79,7 +75,6 @@ fn wake_reading(row: &PgRow) -> Result<WakeReading, StoreError> {
         next_due: row.try_get("next_due")?,
         next_ahead: row.try_get("next_ahead")?,
         next_lease: row.try_get("next_lease")?,
-        next_prune: row.try_get("next_prune")?,
         overdue: row.try_get("overdue")?,
     })
 }

@@ -19,7 +19,7 @@ use sqlx::{SqliteConnection, Transaction};
 use uuid::Uuid;
 
 use super::{
-    ApiKey, AttemptRow, Backlog, Claim, Claimed, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
+    ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings,
     StoredPayload, Triggered, Upserted, Usage, WakeReading, millis,
 };
@@ -175,7 +175,7 @@ impl Store for SqliteStore {
         self.wake().await
     }
 
-    async fn wake_forecast(&self) -> Result<(WakeReading, Backlog), StoreError> {
+    async fn wake_forecast(&self) -> Result<(WakeReading, Forecast), StoreError> {
         self.forecast().await
     }
 

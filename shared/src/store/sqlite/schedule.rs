@@ -10,7 +10,7 @@ use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::{ArmAt, Arming, OnUnchanged};
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row, schedule_state};
-use crate::store::selection::{Condition, client_condition, list_condition};
+use crate::store::selection::{Condition, client_condition};
 use crate::store::{
     Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, StoredPayload, Triggered,
     Upserted, UpsertedSchedule,
@@ -148,8 +148,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
-        let Condition { text, values } = list_condition(filter, page);
-        let statement = sql::schedule_list(&text, page.limit);
+        let (statement, values) = sql::schedule_list(filter, page);
         let mut list = sqlx::query(AssertSqlSafe(statement));
         for value in values {
             list = list.bind(value);

@@ -3,8 +3,10 @@
 //! Differs: what is one statement on PostgreSQL is a few plain ones inside `BEGIN IMMEDIATE` here, with
 //! the decisions between them in Rust. `$1` is not the clock: the transaction reads it once, by [`NOW`].
 
+use crate::store::selection::{Condition, list_condition};
 use crate::store::sql::standing;
 pub use crate::store::sql::*;
+use crate::store::{Page, ScheduleFilter};
 
 /// How the armed run of schedule `s`'s revision ended, which has one occurrence; null while it has not.
 macro_rules! armed_outcome {
@@ -153,9 +155,11 @@ pub const SCHEDULE_GET: &str = concat!(schedule_select!(), "WHERE s.id = $1 AND 
 /// The stored definition of a client key.
 pub const PAYLOAD_BY_CLIENT: &str = concat!("SELECT s.payload FROM schedules s WHERE ", by_client!());
 
-/// A page of schedules in id order, of which a condition holds.
-pub fn schedule_list(condition: &str, limit: i64) -> String {
-    format!("{SCHEDULE_LIST}{condition} ORDER BY s.id LIMIT {limit}")
+/// A page of schedules in id order, whose text the filter decides, and its parameters; the id it starts after is
+/// the last one, when there is one.
+pub fn schedule_list(filter: &ScheduleFilter, page: &Page) -> (String, Vec<String>) {
+    let Condition { text, values } = list_condition(filter, page);
+    (format!("{SCHEDULE_LIST}{text} ORDER BY s.id LIMIT {}", page.limit), values)
 }
 
 const SCHEDULE_LIST: &str = concat!(schedule_select!(), "WHERE s.state <> 3");
@@ -290,10 +294,6 @@ SELECT c.now AS now,
        (SELECT due_at FROM runs WHERE state = 0 ORDER BY due_at LIMIT 1) AS next_due,
        (SELECT due_at FROM runs WHERE state = 0 AND due_at > c.now ORDER BY due_at LIMIT 1) AS next_ahead,
        (SELECT lease_until FROM runs WHERE state = 1 ORDER BY lease_until LIMIT 1) AS next_lease,
-       (SELECT min(at) FROM (SELECT (SELECT min(prune_at) FROM runs WHERE prune_at IS NOT NULL) AS at
-                   UNION ALL SELECT (SELECT min(prune_at) FROM schedules WHERE prune_at IS NOT NULL)
-                   UNION ALL SELECT (SELECT min(prune_at) FROM attempts)
-                   UNION ALL SELECT (SELECT min(at) FROM history) + $2)) AS next_prune,
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at <= c.now ORDER BY due_at LIMIT 10000)) AS overdue"
     };
 }
@@ -301,10 +301,14 @@ SELECT c.now AS now,
 /// All the monitor needs to know; `$1` is the injected now.
 pub const WAKE_READ: &str = concat!(wake_select!(), "\n  FROM clock c");
 
-/// The same, and how much is running and coming.
+/// The same, how much is running and coming, and when something is old.
 pub const WAKE_FORECAST: &str = concat!(
     wake_select!(),
     ",
+       (SELECT min(at) FROM (SELECT (SELECT min(prune_at) FROM runs WHERE prune_at IS NOT NULL) AS at
+                   UNION ALL SELECT (SELECT min(prune_at) FROM schedules WHERE prune_at IS NOT NULL)
+                   UNION ALL SELECT (SELECT min(prune_at) FROM attempts)
+                   UNION ALL SELECT (SELECT min(at) FROM history) + $2)) AS next_prune,
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 1 LIMIT 10000)) AS running,
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 60000
                                ORDER BY due_at LIMIT 10000)) AS next_minute,

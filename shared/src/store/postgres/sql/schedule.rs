@@ -1,6 +1,8 @@
 //! The statements about schedules: register, update, pause, resume, trigger, delete, read.
 
+use crate::store::selection::{Condition, list_condition};
 use crate::store::sql::standing;
+use crate::store::{Page, ScheduleFilter};
 
 /// Whether schedule `s`, which has one occurrence, has had it.
 macro_rules! is_over {
@@ -317,9 +319,11 @@ macro_rules! schedule_select {
 /// One schedule by id.
 pub const SCHEDULE_GET: &str = concat!(schedule_select!(), "WHERE s.id = $1 AND s.state <> 3");
 
-/// A page of schedules in id order, of which a condition holds.
-pub fn schedule_list(condition: &str, limit: i64) -> String {
-    format!("{SCHEDULE_LIST}{condition} ORDER BY s.id LIMIT {limit}")
+/// A page of schedules in id order, whose text the filter decides, and its parameters; the id it starts after is
+/// the last one, when there is one.
+pub fn schedule_list(filter: &ScheduleFilter, page: &Page) -> (String, Vec<String>) {
+    let Condition { text, values } = list_condition(filter, page);
+    (format!("{SCHEDULE_LIST}{text} ORDER BY s.id LIMIT {}", page.limit), values)
 }
 
 const SCHEDULE_LIST: &str = concat!(schedule_select!(), "WHERE s.state <> 3");

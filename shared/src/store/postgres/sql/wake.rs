@@ -15,10 +15,6 @@ SELECT c.now, l.due_at AS next_due,
             ELSE (SELECT r.due_at FROM runs r WHERE r.state = 0 AND r.due_at > c.now ORDER BY r.due_at LIMIT 1)
        END AS next_ahead,
        (SELECT r.lease_until FROM runs r WHERE r.state = 1 ORDER BY r.lease_until LIMIT 1) AS next_lease,
-       least((SELECT r.prune_at FROM runs r WHERE r.prune_at IS NOT NULL ORDER BY r.prune_at LIMIT 1),
-             (SELECT s.prune_at FROM schedules s WHERE s.prune_at IS NOT NULL ORDER BY s.prune_at LIMIT 1),
-             (SELECT a.prune_at FROM attempts a ORDER BY a.prune_at LIMIT 1),
-             (SELECT h.at FROM history h ORDER BY h.at LIMIT 1) + $2) AS next_prune,
        CASE WHEN l.due_at > c.now THEN 0
             ELSE (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 0 AND r.due_at <= c.now
                                          ORDER BY r.due_at LIMIT 10000) o)
@@ -30,10 +26,14 @@ SELECT c.now, l.due_at AS next_due,
 /// All the monitor needs to know.
 pub const WAKE_READ: &str = concat!(wake_select!(), "\n  FROM clock c CROSS JOIN least l");
 
-/// The same, and how much is running and coming.
+/// The same, how much is running and coming, and when something is old.
 pub const WAKE_FORECAST: &str = concat!(
     wake_select!(),
     ",
+       least((SELECT r.prune_at FROM runs r WHERE r.prune_at IS NOT NULL ORDER BY r.prune_at LIMIT 1),
+             (SELECT s.prune_at FROM schedules s WHERE s.prune_at IS NOT NULL ORDER BY s.prune_at LIMIT 1),
+             (SELECT a.prune_at FROM attempts a ORDER BY a.prune_at LIMIT 1),
+             (SELECT h.at FROM history h ORDER BY h.at LIMIT 1) + $2) AS next_prune,
        (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 1 ORDER BY r.lease_until LIMIT 10000) o) AS running,
        (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 0 AND r.due_at > c.now AND r.due_at <= c.now + 60000
                                ORDER BY r.due_at LIMIT 10000) o) AS next_minute,
