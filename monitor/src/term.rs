@@ -147,6 +147,8 @@ impl<'a> Term<'a> {
             BusEvent::Wake(state) | BusEvent::Nudge(state) | BusEvent::Heartbeat(state) => {
                 self.watch.on_state(now, state)
             }
+            // Told while the look after the instant that passed is planned, and found by it.
+            BusEvent::Soon(_) => {}
             BusEvent::Resigned | BusEvent::Disconnected | BusEvent::StagesWanted => {}
         }
     }

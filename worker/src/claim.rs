@@ -65,7 +65,7 @@ impl Claimer {
                     Some(event) => self.heard(&event),
                     None => bus_is_open = false,
                 },
-                Some(at) = armed.recv() => self.wait.local_hint(at),
+                Some(at) = armed.recv() => self.wait.hint(at),
                 Some(ended) = self.running.join_next() => self.attempts_ended(ended),
                 (sent_at, answer) = answer_of(&mut self.in_flight) => self.answered(sent_at, answer),
                 () = ring_of(&mut self.alarm) => self.alarm = None,

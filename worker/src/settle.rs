@@ -196,7 +196,7 @@ impl Settler {
         if let Some(armed) = settled.armed_min {
             // The worker may have ended its waiting by now; then nobody needs to know.
             let _ = self.armed.send(armed);
-            self.context.hints.hint(armed);
+            self.context.hints.hint(armed, settled.now);
         }
         let mut done = 0;
         for ((settlement, told), result) in batch.iter().zip(told).zip(&settled.results) {

@@ -179,6 +179,7 @@ impl Wait {
                 self.owed.get_or_insert(Reason::Nudge);
                 self.news();
             }
+            BusEvent::Soon(at) => self.hint(*at),
             BusEvent::Heartbeat(state) => {
                 self.waiter.heard(state);
                 self.heartbeat_at = now;
@@ -190,9 +191,9 @@ impl Wait {
         false
     }
 
-    /// This worker's own settles made something due at `at`.
-    pub(crate) fn local_hint(&mut self, at: UnixMs) {
-        self.waiter.local_hint(at);
+    /// Something is due at `at`: this worker's own settles made it so, or the bus says it beside the state.
+    pub(crate) fn hint(&mut self, at: UnixMs) {
+        self.waiter.hint(at);
         self.news();
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use reveille_shared::bus::{BusEvent, Subscription};
 use reveille_shared::runtime::fault::FaultAction;
 use reveille_testkit::eventually;
 use serde_json::json;
@@ -80,4 +81,44 @@ async fn registering_again_triggering_and_resuming_hint() {
     forget(&api).await;
     assert_eq!(act("resume").await, StatusCode::OK);
     hinted(START + 90_000).await;
+}
+
+async fn soon(workers: &mut Subscription) -> i64 {
+    let told = async {
+        loop {
+            if let BusEvent::Soon(at) = workers.recv().await.unwrap() {
+                return at;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, told).await.expect("workers are told")
+}
+
+/// This API knows the database's clock from nothing but the answers to what it wrote.
+#[tokio::test]
+async fn what_is_due_at_once_is_told_while_the_published_instant_is_over() {
+    let api = Api::start().await;
+    let id = api.register(&document("1", "now", "")).await;
+    let mut workers = api.bus.subscribe();
+    let act = async |action: &str| api.post(&format!("/schedules/{id}/{action}"), &json!({})).await.status;
+    eventually(SOON, "it is hinted", || async { next_ms(&api).await == Some(START) }).await;
+
+    api.pass(Duration::from_millis(50));
+    for at_once in [document("2", "now", ""), document("3", "date", "2020-01-01T00:00:00")] {
+        api.register(&at_once).await;
+        assert_eq!(soon(&mut workers).await, 0);
+    }
+    assert_eq!(act("trigger").await, StatusCode::OK);
+    assert_eq!(soon(&mut workers).await, 0);
+    assert_eq!(act("pause").await, StatusCode::OK);
+    assert_eq!(act("resume").await, StatusCode::OK);
+    assert_eq!(soon(&mut workers).await, 0);
+
+    for number in 0..10 {
+        api.register(&document(&format!("far {number}"), "delay", "10")).await;
+    }
+    api.register(&document("4", "now", "")).await;
+    assert_eq!(soon(&mut workers).await, 0);
+    assert_eq!(workers.try_recv(), None, "what lies ahead is told by the monitor");
+    assert_eq!(next_ms(&api).await, Some(START));
 }

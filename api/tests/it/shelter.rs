@@ -30,8 +30,8 @@ struct TroubledBus {
 
 #[async_trait]
 impl Bus for TroubledBus {
-    async fn lower(&self, at: UnixMs) -> Result<WakeState, BusError> {
-        self.sound.lower(at).await
+    async fn lower(&self, at: UnixMs, now: UnixMs) -> Result<WakeState, BusError> {
+        self.sound.lower(at, now).await
     }
     async fn mark(&self, token: &str, epoch: i64) -> Result<WakeState, BusError> {
         self.sound.mark(token, epoch).await

@@ -60,12 +60,12 @@ async fn check_next_wake_follows((store, bus, lifecycle): (Arc<dyn Store>, Arc<d
 
     let far = now + HOUR_MS;
     register(&store, "far", far).await;
-    bus.lower(far).await.unwrap();
+    bus.lower(far, 0).await.unwrap();
     wait_next(&bus, Some(far)).await;
 
     let soon = store.ping().await.unwrap() + 400;
     register(&store, "soon", soon).await;
-    bus.lower(soon).await.unwrap();
+    bus.lower(soon, 0).await.unwrap();
     wait_next(&bus, Some(soon)).await;
 
     // A worker does its work in time: the monitor moves the next wake on.
@@ -121,7 +121,7 @@ async fn check_unclaimed_runs_are_nudged((store, bus, lifecycle): (Arc<dyn Store
     let mut events = bus.subscribe();
     let run = register(&store, "unclaimed", 0).await;
     let due = store.run_get(run).await.unwrap().unwrap().0.due_at;
-    bus.lower(due).await.unwrap();
+    bus.lower(due, 0).await.unwrap();
 
     let hint = next_wake(&mut events).await;
     assert_eq!(hint.next_ms, due);
@@ -129,7 +129,7 @@ async fn check_unclaimed_runs_are_nudged((store, bus, lifecycle): (Arc<dyn Store
     let second = next_nudge(&mut events).await;
     assert!(hint.seq < first.seq && first.seq < second.seq, "each is something new to a worker");
     assert_eq!((first.next(), second.next()), (None, None), "it does not stand in front of those to come");
-    let later = bus.lower(due + 1).await.unwrap();
+    let later = bus.lower(due + 1, 0).await.unwrap();
     assert_eq!(later.next_ms, due + 1, "so a run that somebody would take is heard of");
     assert_eq!(node.metric("monitor_overdue_runs"), Some(1.0));
     eventually(PATIENCE, "the nudges are counted", || async {

@@ -50,7 +50,7 @@ async fn a_standby_takes_over_from_a_monitor_that_hangs() {
     leader.freeze_at_next_look();
     let due = store.ping().await.unwrap() + HOUR_MS;
     register(&store, "unhinted", due).await;
-    leader.bus().lower(store.ping().await.unwrap()).await.unwrap(); // makes it look, and hang
+    leader.bus().lower(store.ping().await.unwrap(), 0).await.unwrap(); // makes it look, and hang
     standby.wait_leads().await;
     assert_eq!(standby.metric("monitor_epoch"), Some(2.0));
     wait_next(standby.bus(), Some(due)).await;
@@ -71,7 +71,7 @@ async fn an_emptied_redis_is_filled_again() {
     let (leader, standby, store) = pair(&redis, brisk()).await;
     let due = store.ping().await.unwrap() + HOUR_MS;
     register(&store, "known", due).await;
-    leader.bus().lower(due).await.unwrap();
+    leader.bus().lower(due, 0).await.unwrap();
     wait_next(leader.bus(), Some(due)).await;
 
     redis.restart().await;

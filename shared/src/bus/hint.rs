@@ -37,56 +37,72 @@ impl Hinter {
         Self { pending }
     }
 
-    /// Says that something is due at `at`. Never blocks, never fails; call it after the commit.
-    pub fn hint(&self, at: UnixMs) {
-        let mut instants = self.pending.lock();
-        instants.unsent = instants.unsent.min(storable(at));
-        drop(instants);
+    /// Says that something is due at `at`. `now` is a moment that the database's clock has shown, as the commit
+    /// told, or 0. Never blocks, never fails; call it after the commit.
+    pub fn hint(&self, at: UnixMs, now: UnixMs) {
+        let mut hints = self.pending.lock();
+        hints.unsent = hints.unsent.and(Hint { at: storable(at), now });
+        drop(hints);
         self.pending.changed.notify_one();
     }
 
     /// The least instant the bus has not taken yet; `None` when it took all.
     pub fn pending(&self) -> Option<UnixMs> {
-        let instants = self.pending.lock();
-        let least = instants.unsent.min(instants.sending);
+        let hints = self.pending.lock();
+        let least = hints.unsent.and(hints.sending).at;
         (least < NEVER).then_some(least)
     }
 }
 
 #[derive(Default)]
 struct Pending {
-    instants: Mutex<Instants>,
+    hints: Mutex<Hints>,
     changed: Notify,
 }
 
-struct Instants {
+#[derive(Default)]
+struct Hints {
     /// Hinted since the last LOWER was sent.
-    unsent: UnixMs,
+    unsent: Hint,
     /// Sent, and not acknowledged.
-    sending: UnixMs,
+    sending: Hint,
 }
 
-impl Default for Instants {
+/// What one LOWER tells; [`NEVER`] when there is nothing to tell.
+#[derive(Clone, Copy)]
+struct Hint {
+    at: UnixMs,
+    now: UnixMs,
+}
+
+impl Default for Hint {
     fn default() -> Self {
-        Self { unsent: NEVER, sending: NEVER }
+        Self { at: NEVER, now: 0 }
+    }
+}
+
+impl Hint {
+    /// Both in one: the least instant, and the later moment, for what the clock has shown to one it has shown.
+    fn and(self, other: Self) -> Self {
+        Self { at: self.at.min(other.at), now: self.now.max(other.now) }
     }
 }
 
 impl Pending {
-    fn lock(&self) -> MutexGuard<'_, Instants> {
-        self.instants.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Hints> {
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The instant to send now: the least of what is new and what was not acknowledged.
-    fn take(&self) -> Option<UnixMs> {
-        let mut instants = self.lock();
-        instants.sending = instants.sending.min(instants.unsent);
-        instants.unsent = NEVER;
-        (instants.sending < NEVER).then_some(instants.sending)
+    /// What to send now: what is new, and what was not acknowledged.
+    fn take(&self) -> Option<Hint> {
+        let mut hints = self.lock();
+        hints.sending = hints.sending.and(hints.unsent);
+        hints.unsent = Hint::default();
+        (hints.sending.at < NEVER).then_some(hints.sending)
     }
 
     fn acknowledge(&self) {
-        self.lock().sending = NEVER;
+        self.lock().sending = Hint::default();
     }
 }
 
@@ -118,8 +134,8 @@ impl Sender {
 
     async fn send_all(&mut self) {
         let mut backoff = Backoff::new();
-        while let Some(at) = self.pending.take() {
-            let outcome = self.bus.lower(at).await;
+        while let Some(hint) = self.pending.take() {
+            let outcome = self.bus.lower(hint.at, hint.now).await;
             let sent = outcome.is_ok();
             self.log_change(outcome.err());
             if sent {

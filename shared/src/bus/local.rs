@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::stage::{self, RunStage, StageFeed, StageNews, StageWatch};
 use super::subscription::{Feed, Subscription, channel};
-use super::wake::{self, WakeState, fresh_nonce};
+use super::wake::{self, Publish, WakeState, fresh_nonce};
 use super::{Beat, Bus, BusError, BusEvent};
 use crate::model::UnixMs;
 use crate::store::Backlog;
@@ -48,9 +48,9 @@ impl LocalBus {
 
 #[async_trait]
 impl Bus for LocalBus {
-    async fn lower(&self, at: UnixMs) -> Result<WakeState, BusError> {
+    async fn lower(&self, at: UnixMs, now: UnixMs) -> Result<WakeState, BusError> {
         let mut inner = self.lock();
-        let lowered = wake::lower(inner.key.as_ref(), at, fresh_nonce());
+        let lowered = wake::lower(inner.key.as_ref(), at, now, fresh_nonce());
         Ok(inner.apply(lowered))
     }
 
@@ -142,8 +142,10 @@ impl Inner {
     fn apply(&mut self, transition: wake::Transition) -> WakeState {
         let wake::Transition { state, publish } = transition;
         self.key = Some(state.clone());
-        if publish {
-            self.publish(&BusEvent::Wake(state.clone()));
+        match publish {
+            Publish::Nothing => {}
+            Publish::State => self.publish(&BusEvent::Wake(state.clone())),
+            Publish::Soon(at) => self.publish(&BusEvent::Soon(at)),
         }
         state
     }

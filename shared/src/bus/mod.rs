@@ -26,8 +26,9 @@ use crate::store::Backlog;
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
     /// `LOWER`: something is due at `at`. Called after the commit that made it so. Creates a missing
-    /// key with a fresh nonce, publishes only when the next instant became earlier.
-    async fn lower(&self, at: UnixMs) -> Result<WakeState, BusError>;
+    /// key with a fresh nonce. Publishes only when the next instant became earlier, or has passed and `at` is
+    /// soon; `now` is a moment that the database's clock has shown, 0 when the caller knows none.
+    async fn lower(&self, at: UnixMs, now: UnixMs) -> Result<WakeState, BusError>;
 
     /// `MARK`: the monitor `token` is about to read the database; remembers it and forgets what was
     /// lowered before. Creates a missing key. Answers the state after it.
@@ -39,8 +40,8 @@ pub trait Bus: Send + Sync + 'static {
     async fn set(&self, token: &str, nonce: u64, next: Option<UnixMs>) -> Result<Option<WakeState>, BusError>;
 
     /// Asks every worker to claim now, because due runs stay unclaimed. `next` stays what it is: were it kept
-    /// in the past for a run that nobody takes (a queue without a worker, workers without a free slot), no
-    /// LOWER of a run that somebody would take could pull it earlier, and all of them would be silent.
+    /// in the past for a run that nobody takes (a queue without a worker, workers without a free slot), every
+    /// LOWER of a run that somebody would take had to be published beside it, or would be silent.
     async fn nudge(&self) -> Result<Option<WakeState>, BusError>;
 
     /// `BEAT`: renews the leadership of `id` if it still holds it, and repeats the state as a heartbeat
@@ -104,6 +105,8 @@ pub enum BusEvent {
     Wake(WakeState),
     /// The monitor sees due runs that nobody claims: claim now, whatever instant the state names.
     Nudge(WakeState),
+    /// Something is due at this instant, beside what the state names, which has passed: claim at it as well.
+    Soon(UnixMs),
     /// The monitor repeated the state; carries a fresh `db_ms`.
     Heartbeat(WakeState),
     /// The monitor gave up leadership: stand at once.

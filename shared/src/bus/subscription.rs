@@ -112,6 +112,10 @@ impl Waiting {
                 Some(BusEvent::Nudge(earlier)) => BusEvent::Nudge(merge(&earlier, state)),
                 _ => BusEvent::Nudge(state),
             },
+            BusEvent::Soon(at) => match self.take(|waiting| matches!(waiting, BusEvent::Soon(_))) {
+                Some(BusEvent::Soon(earlier)) => BusEvent::Soon(at.min(earlier)),
+                _ => BusEvent::Soon(at),
+            },
             BusEvent::Heartbeat(state) => match self.take(|waiting| matches!(waiting, BusEvent::Heartbeat(_))) {
                 Some(BusEvent::Heartbeat(earlier)) => BusEvent::Heartbeat(merge(&earlier, state)),
                 _ => BusEvent::Heartbeat(state),

@@ -3,7 +3,7 @@
 //! [`Waiter::armed`].
 //!
 //! ```text
-//!            heard, local_hint, owe_claim                 heard, local_hint, owe_claim
+//!            heard, hint, owe_claim                       heard, hint, owe_claim
 //!              ┌───┐                                          ┌───┐
 //!              ▼   │            claim_sent                    ▼   │
 //!            waiting ────────────────────────────────────▶ in flight
@@ -18,19 +18,16 @@
 //!
 //! Invariant: whenever a run is committed and its hint has been heard, `armed` is not after it.
 
-use super::wake::{NEVER, WakeState, storable};
+use super::wake::{AT_ONCE, NEVER, WakeState, storable};
 use crate::model::UnixMs;
-
-/// An instant that has passed whatever the clock shows.
-const AT_ONCE: UnixMs = 0;
 
 /// When this process claims next, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Waiter {
     /// What the published states and the last claim say.
     told: UnixMs,
-    /// The least instant this process knows of itself, until a claim is sent that will see it.
-    own: UnixMs,
+    /// The least instant that was hinted beside the states, until a claim is sent that will see it.
+    hinted: UnixMs,
     /// The newest state adopted.
     held: Position,
     in_flight: Option<InFlight>,
@@ -57,7 +54,7 @@ struct InFlight {
 impl Waiter {
     /// Knows of nothing. A role owes itself a claim once it is connected.
     pub fn new() -> Self {
-        Self { told: NEVER, own: NEVER, held: Position::default(), in_flight: None }
+        Self { told: NEVER, hinted: NEVER, held: Position::default(), in_flight: None }
     }
 
     /// A state was heard, by a wake, a heartbeat or a read.
@@ -88,12 +85,13 @@ impl Waiter {
         self.held = position;
     }
 
-    /// This process committed something that is due at `at` (its own settles). Holds until a claim is
-    /// sent, whatever is heard: a state published between our commit and our LOWER may be later, and with
-    /// Redis gone in that moment nothing would correct it.
-    pub fn local_hint(&mut self, at: UnixMs) {
+    /// Something is committed that is due at `at`: this process did it (its own settles), or the bus says so
+    /// beside a state whose instant has passed. Holds until a claim is sent, whatever is heard: a state
+    /// published between our commit and our LOWER may be later, and with Redis gone in that moment nothing
+    /// would correct it; and a passed instant that is not claimed yet stays told.
+    pub fn hint(&mut self, at: UnixMs) {
         let at = storable(at);
-        self.own = self.own.min(at);
+        self.hinted = self.hinted.min(at);
         if let Some(claim) = &mut self.in_flight {
             claim.hints = claim.hints.min(at);
         }
@@ -102,7 +100,7 @@ impl Waiter {
     /// A claim has to be sent as soon as possible, whatever is heard: the last one left due runs behind,
     /// or there was no free slot for them.
     pub fn owe_claim(&mut self) {
-        self.local_hint(AT_ONCE);
+        self.hint(AT_ONCE);
     }
 
     /// The subscription is acknowledged and the key was read *after* that; the other order loses what is
@@ -119,7 +117,7 @@ impl Waiter {
     /// as seen by it.
     pub fn claim_sent(&mut self) {
         self.in_flight = Some(InFlight { served: self.held, armed: self.armed_ms(), hints: NEVER });
-        self.own = NEVER;
+        self.hinted = NEVER;
     }
 
     /// The claim was answered: `next_at` is the least instant after the database's now. Call
@@ -153,7 +151,7 @@ impl Waiter {
     }
 
     fn armed_ms(&self) -> UnixMs {
-        self.told.min(self.own)
+        self.told.min(self.hinted)
     }
 }
 

@@ -36,8 +36,8 @@ struct SlowAnswers {
 
 #[async_trait]
 impl Bus for SlowAnswers {
-    async fn lower(&self, at: UnixMs) -> Result<WakeState, BusError> {
-        let state = self.bus.lower(at).await;
+    async fn lower(&self, at: UnixMs, now: UnixMs) -> Result<WakeState, BusError> {
+        let state = self.bus.lower(at, now).await;
         self.lowered.store(true, Ordering::SeqCst);
         if let Some(permits) = &self.permits {
             permits.acquire().await.unwrap().forget();
@@ -103,12 +103,12 @@ async fn a_hint_during_a_lower_is_sent_after_it() {
     let bus = Arc::new(SlowAnswers { permits: Some(Semaphore::new(0)), ..SlowAnswers::default() });
     let lifecycle = Lifecycle::new();
     let hints = Hinter::spawn(bus.clone(), Arc::new(SystemClock::new()), &lifecycle);
-    hints.hint(100);
+    hints.hint(100, 0);
     eventually("the first LOWER is executed", SOON, async || bus.lowered.load(Ordering::SeqCst).then_some(())).await;
 
     // A monitor marks, reads the database, and only then does the run of 200 get committed.
     let marked = bus.mark("m", 1).await.unwrap();
-    hints.hint(200);
+    hints.hint(200, 0);
     assert_eq!(hints.pending(), Some(100));
     bus.permits.as_ref().unwrap().add_permits(10);
     sent_all(&hints).await;
@@ -128,7 +128,7 @@ async fn hints_of_draining_duties_are_flushed() {
     lifecycle.spawn("settles while draining", async move {
         stopping.cancelled().await;
         tokio::task::yield_now().await;
-        hints.hint(300);
+        hints.hint(300, 0);
     });
     lifecycle.stop();
     lifecycle.drained().await;
@@ -142,7 +142,7 @@ async fn the_end_is_not_held_up_by_a_missing_redis() {
     let clock = Arc::new(SystemClock::new());
     let bus = RedisBus::connect(&server.url(), "end", clock.clone(), &lifecycle).unwrap();
     let hints = Hinter::spawn(Arc::new(bus), clock, &lifecycle);
-    hints.hint(100);
+    hints.hint(100, 0);
     lifecycle.stop();
     tokio::time::timeout(Duration::from_secs(3), lifecycle.drained()).await.unwrap();
     assert_eq!(hints.pending(), Some(100));
@@ -156,9 +156,9 @@ async fn hints_given_while_redis_is_down_arrive_when_it_is_back() {
     let bus = Arc::new(RedisBus::connect(&server.url(), "down", clock.clone(), &lifecycle).unwrap());
     let hints = Hinter::spawn(bus.clone(), clock, &lifecycle);
     for at in [700, 500, 900] {
-        hints.hint(at);
+        hints.hint(at, 0);
     }
-    assert!(bus.lower(800).await.is_err());
+    assert!(bus.lower(800, 0).await.is_err());
     assert_eq!(hints.pending(), Some(500));
     server.restart().await;
     sent_all(&hints).await;

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use futures_util::StreamExt;
 use reveille_shared::bus::local::LocalBus;
 use reveille_shared::bus::redis::RedisBus;
-use reveille_shared::bus::wake::{self, NEVER, Transition, WakeState};
+use reveille_shared::bus::wake::{self, NEVER, Publish, Transition, WakeState};
 use reveille_shared::bus::{Beat, Bus, BusEvent};
 use reveille_shared::model::UnixMs;
 use reveille_shared::runtime::clock::SystemClock;
@@ -22,7 +22,7 @@ const LEADER: &str = "leader";
 
 #[derive(Debug)]
 enum Operation {
-    Lower(UnixMs),
+    Lower(UnixMs, UnixMs),
     Mark(&'static str, i64),
     Set(&'static str, u64, Option<UnixMs>),
     Nudge,
@@ -48,6 +48,8 @@ fn random_operation(rng: &mut Rng, key: Option<&WakeState>, faults: bool) -> Ope
         0 => NEVER,
         1 => -1,
         2 => NEVER - 1,
+        // On both sides of what is soon, and close enough for instants to be equal.
+        3..6 => rng.i64(0..20) + wake::SOON_MS,
         _ => rng.i64(0..20),
     };
     let token = ["one", "two/\"ö\\"][rng.usize(0..2)];
@@ -56,7 +58,7 @@ fn random_operation(rng: &mut Rng, key: Option<&WakeState>, faults: bool) -> Ope
         _ => rng.u64(1..1 << 53),
     };
     match rng.u8(0..if faults { 19 } else { 16 }) {
-        0..5 => Operation::Lower(instant(rng)),
+        0..5 => Operation::Lower(instant(rng), instant(rng)),
         5..8 => Operation::Mark(token, rng.i64(0..4)),
         8..12 => Operation::Set(token, nonce, (rng.u8(0..4) > 0).then(|| instant(rng))),
         12 => Operation::Nudge,
@@ -74,23 +76,27 @@ fn random_operation(rng: &mut Rng, key: Option<&WakeState>, faults: bool) -> Ope
 
 /// What wake.rs says, when a key that is created or renewed gets `nonce`.
 fn expected(key: Option<&WakeState>, operation: &Operation, nonce: u64) -> Outcome {
-    let wake = |transition: Transition| (Some(transition.state), transition.publish.then_some("wake"));
-    let unchanged = (None, None);
-    let (answer, kind) = match operation {
-        Operation::Lower(at) => wake(wake::lower(key, *at, nonce)),
-        Operation::Mark(token, epoch) => (Some(wake::mark(key, token, *epoch, nonce)), None),
-        Operation::Set(token, nonce, next) => wake::set(key, token, *nonce, *next).map_or(unchanged, wake),
-        Operation::Nudge => wake::nudge(key).map_or(unchanged, |state| (Some(state), Some("nudge"))),
-        Operation::Beat(beat) if beat.id == LEADER => (Some(wake::beat(key, beat, nonce)), Some("heartbeat")),
+    let unchanged = (None, Vec::new());
+    let said = |kind: &str, state: WakeState| (Some(state.clone()), vec![json!({"kind": kind, "state": state})]);
+    let changed = |Transition { state, publish }: Transition| match publish {
+        Publish::Nothing => (Some(state), Vec::new()),
+        Publish::State => said("wake", state),
+        Publish::Soon(at) => (Some(state), vec![json!({"kind": "soon", "at": at})]),
+    };
+    let (answer, published) = match operation {
+        Operation::Lower(at, now) => changed(wake::lower(key, *at, *now, nonce)),
+        Operation::Mark(token, epoch) => (Some(wake::mark(key, token, *epoch, nonce)), Vec::new()),
+        Operation::Set(token, nonce, next) => wake::set(key, token, *nonce, *next).map_or(unchanged, changed),
+        Operation::Nudge => wake::nudge(key).map_or(unchanged, |state| said("nudge", state)),
+        Operation::Beat(beat) if beat.id == LEADER => said("heartbeat", wake::beat(key, beat, nonce)),
         _ => unchanged,
     };
-    let published = kind.map(|kind| json!({"kind": kind, "state": answer})).into_iter().collect();
     Outcome { key: answer.clone().or(key.cloned()), answer, published }
 }
 
 async fn answer(bus: &dyn Bus, operation: &Operation) -> Option<WakeState> {
     match operation {
-        Operation::Lower(at) => Some(bus.lower(*at).await.unwrap()),
+        Operation::Lower(at, now) => Some(bus.lower(*at, *now).await.unwrap()),
         Operation::Mark(token, epoch) => Some(bus.mark(token, *epoch).await.unwrap()),
         Operation::Set(token, nonce, next) => bus.set(token, *nonce, *next).await.unwrap(),
         Operation::Nudge => bus.nudge().await.unwrap(),
@@ -167,6 +173,7 @@ async fn the_local_bus_does_what_the_functions_say() {
             let published = subscription.try_recv().map(|event| match event {
                 BusEvent::Wake(state) => json!({"kind": "wake", "state": state}),
                 BusEvent::Nudge(state) => json!({"kind": "nudge", "state": state}),
+                BusEvent::Soon(at) => json!({"kind": "soon", "at": at}),
                 BusEvent::Heartbeat(state) => json!({"kind": "heartbeat", "state": state}),
                 other => panic!("{other:?}"),
             });
@@ -192,6 +199,6 @@ async fn the_largest_numbers_survive_a_script() {
         db_ms: NEVER - 4,
     };
     server.command(&["SET", "{large}:wake", &serde_json::to_string(&large).unwrap()]).await;
-    let lowered = bus.lower(NEVER - 3).await.unwrap();
+    let lowered = bus.lower(NEVER - 3, 0).await.unwrap();
     assert_eq!(lowered, WakeState { since_ms: NEVER - 3, ..large });
 }

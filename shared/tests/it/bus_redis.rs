@@ -35,17 +35,17 @@ fn beat(id: &str) -> Beat {
 async fn a_subscriber_survives_a_kill_and_a_restart() {
     let mut server = RedisServer::start().await;
     let bus = bus(&server);
-    let before = bus.lower(900).await.unwrap();
+    let before = bus.lower(900, 0).await.unwrap();
     let mut subscription = bus.subscribe();
     assert_eq!(next(&mut subscription).await, BusEvent::Connected(Some(before)));
 
     server.kill();
     assert_eq!(next(&mut subscription).await, BusEvent::Disconnected);
-    assert!(matches!(bus.lower(800).await, Err(BusError::Unavailable(_))));
+    assert!(matches!(bus.lower(800, 0).await, Err(BusError::Unavailable(_))));
 
     server.restart().await;
     assert_eq!(next(&mut subscription).await, BusEvent::Connected(None));
-    let after = bus.lower(700).await.unwrap();
+    let after = bus.lower(700, 0).await.unwrap();
     assert_eq!(next(&mut subscription).await, BusEvent::Wake(after));
 }
 
@@ -67,7 +67,7 @@ async fn a_killed_subscription_comes_back_with_what_it_missed() {
     let mut subscription = bus.subscribe();
     assert_eq!(next(&mut subscription).await, BusEvent::Connected(None));
     server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    let missed = bus.lower(500).await.unwrap();
+    let missed = bus.lower(500, 0).await.unwrap();
     assert_eq!(next(&mut subscription).await, BusEvent::Disconnected);
     assert_eq!(next(&mut subscription).await, BusEvent::Connected(Some(missed)));
 }
@@ -76,9 +76,9 @@ async fn a_killed_subscription_comes_back_with_what_it_missed() {
 async fn a_command_outlives_the_connection_it_met() {
     let server = RedisServer::start().await;
     let bus = bus(&server);
-    bus.lower(500).await.unwrap();
+    bus.lower(500, 0).await.unwrap();
     server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
-    assert_eq!(bus.lower(400).await.unwrap().next(), Some(400));
+    assert_eq!(bus.lower(400, 0).await.unwrap().next(), Some(400));
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_silent_server_is_noticed_by_an_unanswered_ping() {
         subscription.try_recv()
     });
     assert_eq!(heard.await, BusEvent::Disconnected);
-    assert!(timeout(Duration::from_secs(4), bus.lower(1)).await.unwrap().is_err(), "a caller hung");
+    assert!(timeout(Duration::from_secs(4), bus.lower(1, 0)).await.unwrap().is_err(), "a caller hung");
     server.signal("-CONT");
     let heard = eventually("it is back", SOON, async || {
         clock.advance(Duration::from_secs(1));
@@ -168,25 +168,56 @@ async fn resigning_hands_over_at_once() {
 async fn registrations_later_than_the_next_one_publish_nothing() {
     let server = RedisServer::start().await;
     let bus = bus(&server);
-    bus.lower(1000).await.unwrap();
+    bus.lower(1000, 0).await.unwrap();
     let mut subscription = bus.subscribe();
     next(&mut subscription).await;
     for at in 0..2000 {
-        bus.lower(1000 + at).await.unwrap();
+        bus.lower(1000 + at, 0).await.unwrap();
     }
     // The first event heard is of the one that is earlier.
-    let earlier = bus.lower(999).await.unwrap();
+    let earlier = bus.lower(999, 0).await.unwrap();
     assert_eq!(next(&mut subscription).await, BusEvent::Wake(earlier.clone()));
     assert_eq!(earlier.seq, 2);
+}
+
+#[tokio::test]
+async fn after_a_due_instant_what_is_soon_is_told_and_what_is_far_is_not() {
+    let server = RedisServer::start().await;
+    let bus = bus(&server);
+    let state = bus.lower(1000, 1000).await.unwrap();
+    let mut subscription = bus.subscribe();
+    assert_eq!(next(&mut subscription).await, BusEvent::Connected(Some(state.clone())));
+    for later in 0..1000 {
+        bus.lower(60_000 + later, 1050).await.unwrap();
+    }
+    // The first event heard is of the one that is due.
+    let kept = bus.lower(1050, 1050).await.unwrap();
+    assert_eq!(next(&mut subscription).await, BusEvent::Soon(0));
+    assert_eq!((kept.seq, kept.next_ms), (state.seq, state.next_ms));
+    bus.lower(1100, 1050).await.unwrap();
+    assert_eq!(next(&mut subscription).await, BusEvent::Soon(1100));
+}
+
+#[tokio::test]
+async fn what_another_version_says_is_passed_over() {
+    let server = RedisServer::start().await;
+    let bus = bus(&server);
+    let mut subscription = bus.subscribe();
+    assert_eq!(next(&mut subscription).await, BusEvent::Connected(None));
+    for message in [r#"{"kind":"to_come","at":5}"#, r#"{"kind":"soon","at":"5"}"#, r#"{"kind":"wake","state":{}}"#] {
+        server.command(&["PUBLISH", "{reveille}:wake", message]).await;
+    }
+    let created = bus.lower(5, 0).await.unwrap();
+    assert_eq!(next(&mut subscription).await, BusEvent::Wake(created));
 }
 
 #[tokio::test]
 async fn scripts_survive_a_script_flush() {
     let server = RedisServer::start().await;
     let bus = bus(&server);
-    bus.lower(1000).await.unwrap();
+    bus.lower(1000, 0).await.unwrap();
     server.command(&["SCRIPT", "FLUSH"]).await;
-    assert_eq!(bus.lower(900).await.unwrap().next(), Some(900));
+    assert_eq!(bus.lower(900, 0).await.unwrap().next(), Some(900));
 }
 
 #[tokio::test]
@@ -197,7 +228,7 @@ async fn a_password_is_used_and_never_shown() {
 
     let refused = server.url().replace("letmein", "wrongword");
     let bus = RedisBus::connect(&refused, "r", Arc::new(SystemClock::new()), &Lifecycle::new()).unwrap();
-    let error = bus.lower(1).await.unwrap_err();
+    let error = bus.lower(1, 0).await.unwrap_err();
     assert!(!format!("{error:?} {error}").contains("wrongword"));
     let bad = RedisBus::connect("http://x:letmein@y", "r", Arc::new(SystemClock::new()), &Lifecycle::new());
     let Err(error @ BusError::BadUrl(_)) = bad else { panic!("taken for a redis url") };
@@ -212,7 +243,7 @@ async fn an_unreadable_key_is_lived_over() {
     assert!(matches!(bus.read().await, Err(BusError::Unreadable(_))));
     let mut subscription = bus.subscribe();
     assert_eq!(next(&mut subscription).await, BusEvent::Connected(None));
-    let created = bus.lower(5).await.unwrap();
+    let created = bus.lower(5, 0).await.unwrap();
     assert_eq!(next(&mut subscription).await, BusEvent::Wake(created));
 }
 

@@ -51,7 +51,7 @@ async fn the_bus_is_verified_in_full() {
         let authority = authority.cert.pem().into_bytes();
         let clock = Arc::new(SystemClock::new());
         let bus = RedisBus::connect_trusting(authority, &url, "tls", clock, &lifecycle).unwrap();
-        let answer = bus.lower(1).await;
+        let answer = bus.lower(1, 0).await;
         assert_eq!(answer.is_ok(), lets_in, "{host} {answer:?}");
         lifecycle.abort();
     }

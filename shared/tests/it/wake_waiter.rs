@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reveille_shared::bus::Beat;
 use reveille_shared::bus::waiter::Waiter;
-use reveille_shared::bus::wake::{self, NEVER, WakeState};
+use reveille_shared::bus::wake::{self, NEVER, Publish, SOON_MS, WakeState};
 use reveille_shared::model::UnixMs;
 
 /// Nonce, seq, next.
@@ -75,7 +75,7 @@ fn a_failed_claim_is_still_due() {
 #[test]
 fn an_own_hint_holds_until_a_claim_is_sent() {
     let mut waiter = heard(&[(7, 1, 500)]);
-    waiter.local_hint(400);
+    waiter.hint(400);
     waiter.heard(&state(7, 2, 900)); // published before the LOWER of our 400
     assert_eq!(waiter.armed(), Some(400));
     waiter.claim_sent();
@@ -87,7 +87,7 @@ fn an_own_hint_holds_until_a_claim_is_sent() {
 fn an_own_hint_during_a_claim_holds_for_the_next() {
     let mut waiter = heard(&[(7, 1, 500)]);
     waiter.claim_sent();
-    waiter.local_hint(600);
+    waiter.hint(600);
     waiter.claim_done(Some(900));
     waiter.heard(&state(7, 2, 900));
     assert_eq!(waiter.armed(), Some(600));
@@ -109,7 +109,7 @@ fn every_connection_owes_a_claim() {
 fn a_lower_after_a_failover_is_heard_once_the_monitor_beat() {
     let mut waiter = heard(&[(7, 10, 900)]);
     let went_back = state(7, 8, 900);
-    let lowered = wake::lower(Some(&went_back), 400, 1).state;
+    let lowered = wake::lower(Some(&went_back), 400, 0, 1).state;
     waiter.heard(&lowered);
     assert_eq!(waiter.armed(), Some(900), "its seq is one the worker has had");
     let monitor = Beat { id: "m".to_owned(), epoch: 3, ttl: Duration::ZERO, db_ms: 5, seen_nonce: 7, seen_seq: 10 };
@@ -132,7 +132,7 @@ fn merged_states_say_what_both_said() {
 #[test]
 fn a_set_needs_its_own_mark_on_the_same_life_of_the_key() {
     let marked = wake::mark(Some(&state(7, 1, 500)), "one", 1, 99);
-    let lowered = wake::lower(Some(&marked), 600, 99).state;
+    let lowered = wake::lower(Some(&marked), 600, 0, 99).state;
     for (token, nonce, next) in [("one", 7, Some(600)), ("one", 8, None), ("two", 7, None), ("", 7, None)] {
         let set = wake::set(Some(&lowered), token, nonce, Some(900));
         assert_eq!(set.map(|set| set.state.next_ms), next, "{token} {nonce}");
@@ -141,7 +141,46 @@ fn a_set_needs_its_own_mark_on_the_same_life_of_the_key() {
 }
 
 #[test]
+fn what_is_soon_is_claimed_beside_what_is_told() {
+    let mut waiter = heard(&[(7, 1, 500)]);
+    waiter.hint(600);
+    assert_eq!(waiter.armed(), Some(500), "the passed instant may not be claimed yet");
+    waiter.heard(&state(7, 2, 900));
+    assert_eq!(waiter.armed(), Some(600));
+}
+
+#[test]
+fn a_lower_is_silent_while_the_next_instant_lies_ahead_or_it_lies_further_ahead_itself() {
+    const NOW: UnixMs = 10_000;
+    let cases = [
+        ("earlier than one ahead", NOW + 50, NOW + 40, NOW, Publish::State),
+        ("later than one ahead", NOW + 50, NOW + 60, NOW, Publish::Nothing),
+        ("the same as one ahead", NOW + 1, NOW + 1, NOW, Publish::Nothing),
+        ("earlier than one that has passed", NOW - 50, NOW - 60, NOW, Publish::State),
+        ("due, and one has passed", NOW - 50, NOW - 40, NOW, Publish::Soon(0)),
+        ("due at the very instant that has passed", NOW - 50, NOW - 50, NOW, Publish::Soon(0)),
+        ("due now, as the other", NOW, NOW, NOW, Publish::Soon(0)),
+        ("in a moment", NOW - 50, NOW + 1, NOW, Publish::Soon(NOW + 1)),
+        ("as far ahead as is told", NOW, NOW + SOON_MS, NOW, Publish::Soon(NOW + SOON_MS)),
+        ("further ahead", NOW, NOW + SOON_MS + 1, NOW, Publish::Nothing),
+        ("nothing is ahead and nobody knows the clock", NOW - 50, NOW, 0, Publish::Nothing),
+        ("nothing is scheduled", NEVER, NOW, NOW, Publish::State),
+    ];
+    for (name, next_ms, at, now, publish) in cases {
+        let before = state(7, 3, next_ms);
+        let lowered = wake::lower(Some(&before), at, now, 1);
+        assert_eq!(lowered.publish, publish, "{name}");
+        let expected = match publish {
+            Publish::State => WakeState { seq: 4, next_ms: at, since_ms: at, ..before },
+            // Beside the state, which keeps it only for the monitor that may be reading.
+            Publish::Soon(_) | Publish::Nothing => WakeState { since_ms: at, ..before },
+        };
+        assert_eq!(lowered.state, expected, "{name}");
+    }
+}
+
+#[test]
 fn instants_out_of_range_are_kept_in_range() {
-    assert_eq!(wake::lower(None, -5, 1).state.next_ms, 0);
-    assert_eq!(wake::lower(None, i64::MAX, 1).state.next(), None);
+    assert_eq!(wake::lower(None, -5, 0, 1).state.next_ms, 0);
+    assert_eq!(wake::lower(None, i64::MAX, 0, 1).state.next(), None);
 }

@@ -40,6 +40,22 @@ async fn what_was_known_fires_on_time_without_any_monitor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_at_once_fires_at_once_without_any_monitor() {
+    let cluster = Cluster::start(PATIENT).await;
+    let monitor = cluster.monitor(PATIENT).await;
+    let _workers = [cluster.worker(PATIENT).await, cluster.worker(PATIENT).await];
+    eventually(SOON, "the monitor leads", || async { leads(&monitor).await }).await;
+    monitor.process.kill9();
+    // From the second one on the published instant has passed, and for ten minutes nobody moves it on.
+    for number in 0..20 {
+        let key = format!("now-{number}");
+        cluster.client.register(&cluster.document(&key, "now", "")).await;
+        let path = format!("/{key}");
+        eventually(SOON, "it fires", || async { !cluster.receiver.deliveries_to(&path).is_empty() }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_exits_hands_over_at_once() {
     let cluster = Cluster::start(PATIENT).await;
     let first = cluster.monitor(PATIENT).await;

@@ -111,7 +111,7 @@ fn it_sleeps_until_the_millisecond_after_the_armed_instant() {
     worker.claims(Reason::Due);
     worker.is_answered(Answered { next_at: Some(DB_START + 2500), taken: 1, more: false });
     worker.sleeps_until(ms(2501));
-    worker.wait.local_hint(DB_START + 700);
+    worker.wait.hint(DB_START + 700);
     worker.sleeps_until(ms(701));
 }
 
@@ -142,6 +142,35 @@ fn a_wake_is_kept_while_no_slot_is_free_or_a_claim_is_out() {
     worker.claims(Reason::Due);
     worker.is_answered(Answered { next_at: None, taken: 1, more: false });
     worker.sleeps_until(ms(10_000));
+}
+
+#[test]
+fn what_is_soon_is_claimed_beside_what_is_armed() {
+    let mut worker = Worker::idle();
+    worker.hears(&BusEvent::Wake(state(2, DB_START + 500)));
+    worker.hears(&BusEvent::Soon(DB_START + 700));
+    worker.sleeps_until(ms(501));
+    worker.hears(&BusEvent::Soon(0));
+    worker.claims(Reason::Due); // whatever its own clock shows
+    worker.hears(&BusEvent::Soon(0));
+    worker.is_answered(Answered { next_at: Some(DB_START + 500), taken: 1, more: false });
+    worker.claims(Reason::Due); // the claim before may have missed it
+    worker.is_answered(Answered { next_at: Some(DB_START + 500), taken: 0, more: false });
+    worker.sleeps_until(ms(501));
+}
+
+#[test]
+fn what_is_soon_waits_for_no_pause_but_that_of_a_store_that_fails() {
+    let mut worker = Worker::idle();
+    worker.hears(&BusEvent::Soon(0));
+    worker.claims(Reason::Due);
+    worker.is_answered(Answered { next_at: None, taken: 0, more: true });
+    assert!(worker.sleep() > ms(0), "others hold what is due");
+    worker.hears(&BusEvent::Soon(0));
+    worker.claims(Reason::Retry);
+    assert!(worker.wait.claim_failed(worker.now));
+    worker.hears(&BusEvent::Soon(0));
+    assert!(worker.sleep() > ms(0));
 }
 
 #[test]

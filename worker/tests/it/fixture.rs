@@ -109,7 +109,7 @@ impl Fixture {
         if let Some(armed) = upserted.armed_min {
             // The key still holds the instant before, which is over: only a monitor moves it on.
             self.recheck().await;
-            self.bus.lower(armed).await.unwrap();
+            self.bus.lower(armed, 0).await.unwrap();
         }
         upserted.schedules.iter().map(|schedule| schedule.id).collect()
     }

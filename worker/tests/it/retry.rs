@@ -86,7 +86,6 @@ async fn a_target_that_is_gone_pauses_its_schedule_until_somebody_resumes_it() {
     let again = Arming { at: ArmAt::AfterMs(0), calendar: false, unchanged: OnUnchanged::Keep };
     let revision = fixture.store.schedule_get(id).await.unwrap().unwrap().revision;
     let due_at = fixture.store.schedule_resume(id, revision, &again).await.unwrap().unwrap();
-    fixture.recheck().await;
-    fixture.bus.lower(due_at).await.unwrap();
+    fixture.bus.lower(due_at, due_at).await.unwrap();
     fixture.receiver.wait_for(3, LONG).await; // 200 now: it goes on
 }

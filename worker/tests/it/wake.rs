@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use reveille_shared::bus::Beat;
 use reveille_shared::bus::redis::RedisBus;
+use reveille_shared::bus::{Beat, BusEvent};
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::RunState;
 use reveille_shared::runtime::clock::{SystemClock, TestClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::store::Store;
-use reveille_testkit::{eventually, free_port};
+use reveille_testkit::{Answer, eventually, free_port};
 use serde_json::json;
 
 use crate::fixture::{Fixture, LONG, Worker, registration, settings};
@@ -51,6 +51,49 @@ async fn an_idle_worker_sends_no_statement() {
     assert_eq!(fixture.store.statements() - before, 1, "the ping above is the only statement of two hours");
     assert_eq!(fixture.store.claims.load(Ordering::SeqCst), 1);
     assert_eq!(worker.metric("worker_degraded", ""), 0.0);
+}
+
+/// The published instant stays one that has passed: no monitor is there to move it on, and by the worker's clock,
+/// which stands still, nothing else would make it look.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_at_once_is_claimed_while_the_published_instant_is_over() {
+    let fixture = Fixture::new().await;
+    let clock = TestClock::new();
+    let worker = fixture.worker_on(Arc::new(clock.clone()), settings());
+    worker.metric_reaches("worker_claims_total", r#"result="empty""#, 1.0).await;
+    let passed = fixture.bus.lower(1, 0).await.unwrap();
+    worker.metric_reaches("worker_claims_total", r#"result="empty""#, 2.0).await;
+
+    for number in 1..=10 {
+        let now = fixture.store.ping().await.unwrap();
+        let due = registration(&fixture.document("now", "", "/at-once", json!({})).to_string(), now);
+        let upserted = fixture.store.schedule_upsert(&[due]).await.unwrap();
+        let due_at = upserted.armed_min.unwrap();
+        worker.context.hints.hint(due_at, due_at);
+        fixture.run_in(upserted.schedules[0].id, RunState::Succeeded).await;
+        assert_eq!(fixture.store.claims.load(Ordering::SeqCst), 2 + number, "one claim each");
+        clock.advance(Duration::from_millis(10)); // settles are gathered for less than that
+    }
+    let state = fixture.bus.read().await.unwrap().unwrap();
+    assert_eq!((state.seq, state.next_ms), (passed.seq, passed.next_ms));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_at_once_is_told_to_other_workers_while_the_published_instant_is_over() {
+    let fixture = Fixture::new().await;
+    fixture.bus.lower(1, 0).await.unwrap();
+    let _worker = fixture.worker(settings());
+    fixture.receiver.script("/again", [Answer::status(500), Answer::ok()]);
+    let now = fixture.store.ping().await.unwrap();
+    let task = json!({"failed_policy": "retry", "retry_wait": 0});
+    let document = fixture.document("now", "", "/again", task).to_string();
+    let upserted = fixture.store.schedule_upsert(&[registration(&document, now)]).await.unwrap();
+    let mut others = fixture.bus.subscribe();
+    fixture.bus.lower(upserted.armed_min.unwrap(), 0).await.unwrap(); // silent: nobody says what time it is
+    fixture.bus.nudge().await.unwrap();
+    let told = async { while !matches!(others.recv().await, Some(BusEvent::Soon(_))) {} };
+    tokio::time::timeout(LONG, told).await.expect("the retry is told");
+    fixture.run_in(upserted.schedules[0].id, RunState::Succeeded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

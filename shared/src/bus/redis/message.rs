@@ -1,20 +1,24 @@
-//! What goes over the channel: `{"kind":"wake","state":{…}}`, `{"kind":"nudge","state":{…}}`, `{"kind":"heartbeat","state":{…}}`,
-//! `{"kind":"resigned"}`. Written by the scripts;
-//! [`STAGES_WANTED`] by whoever watches stages.
+//! What goes over the channel: `{"kind":"wake","state":{…}}`, `nudge` and `heartbeat` alike, `{"kind":"soon","at":…}`,
+//! `{"kind":"resigned"}`. Written by the scripts; [`STAGES_WANTED`] by whoever watches stages.
+//!
+//! A message of a kind that a version does not know is passed over by it, and costs it what the message would have
+//! spared: a worker that does not know `soon` waits for the monitor's look.
 
 use serde::Deserialize;
 
 use crate::bus::wake::WakeState;
+use crate::model::UnixMs;
 
 #[derive(Deserialize)]
-#[serde(tag = "kind", content = "state", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Message {
-    Wake(WakeState),
-    Nudge(WakeState),
-    Heartbeat(WakeState),
+    Wake { state: WakeState },
+    Nudge { state: WakeState },
+    Heartbeat { state: WakeState },
+    Soon { at: UnixMs },
     Resigned,
     StagesWanted,
 }
 
-/// Somebody watches stages. Versions that do not know the message pass over it.
+/// Somebody watches stages.
 pub(super) const STAGES_WANTED: &str = r#"{"kind":"stages_wanted"}"#;

@@ -109,9 +109,9 @@ impl RedisBus {
 
 #[async_trait]
 impl Bus for RedisBus {
-    async fn lower(&self, at: UnixMs) -> Result<WakeState, BusError> {
+    async fn lower(&self, at: UnixMs, now: UnixMs) -> Result<WakeState, BusError> {
         let mut script = self.scripts.lower.key(&self.names.wake);
-        script.arg(storable(at)).arg(fresh_nonce());
+        script.arg(storable(at)).arg(storable(now)).arg(fresh_nonce());
         self.state(&script).await?.ok_or_else(no_state)
     }
 

@@ -74,9 +74,10 @@ impl Ear for WakeEar {
     fn heard(&self, payload: &[u8]) {
         // What cannot be read is from another version; the heartbeats of a monitor keep us right.
         match serde_json::from_slice(payload) {
-            Ok(Message::Wake(state)) => self.feed.put(BusEvent::Wake(state)),
-            Ok(Message::Nudge(state)) => self.feed.put(BusEvent::Nudge(state)),
-            Ok(Message::Heartbeat(state)) => self.feed.put(BusEvent::Heartbeat(state)),
+            Ok(Message::Wake { state }) => self.feed.put(BusEvent::Wake(state)),
+            Ok(Message::Nudge { state }) => self.feed.put(BusEvent::Nudge(state)),
+            Ok(Message::Heartbeat { state }) => self.feed.put(BusEvent::Heartbeat(state)),
+            Ok(Message::Soon { at }) => self.feed.put(BusEvent::Soon(at)),
             Ok(Message::Resigned) => self.feed.put(BusEvent::Resigned),
             Ok(Message::StagesWanted) => self.feed.put(BusEvent::StagesWanted),
             Err(_) => true,

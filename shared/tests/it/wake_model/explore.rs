@@ -5,8 +5,9 @@ use std::hash::{Hash, Hasher};
 
 use reveille_shared::bus::wake::NEVER;
 
-use super::{Rules, Steps, World};
+use super::{BUSY_LATER, Rules, Steps, World};
 
+const LATER: i64 = BUSY_LATER.registered;
 const STATES_AT_MOST: usize = 2_000_000;
 
 pub(super) struct Verdict {
@@ -17,9 +18,9 @@ pub(super) struct Verdict {
 
 /// Breadth first through all worlds.
 pub(super) fn explore(rules: Rules) -> Verdict {
-    let mut seen = HashSet::from([packed(&World::new())]);
+    let mut seen = HashSet::from([packed(&World::new(rules.moment))]);
     let mut path: Vec<(usize, &'static str)> = vec![(0, "")];
-    let mut queue = VecDeque::from([(0, World::new())]);
+    let mut queue = VecDeque::from([(0, World::new(rules.moment))]);
     while let Some((at, world)) = queue.pop_front() {
         let steps = Steps::of(&world, rules);
         if steps.iter().all(|step| step.optional) && world.is_lost() {
@@ -47,7 +48,8 @@ fn trace(path: &[(usize, &'static str)], mut at: usize) -> Vec<&'static str> {
     labels
 }
 
-/// The world in one byte per number: every number of the model is below 200, or [`NEVER`].
+/// The world in one byte per number: every number of the model is below 200, or [`NEVER`], or the one instant
+/// that is too far ahead to be told.
 fn packed(world: &World) -> Vec<u8> {
     let mut packer = Packer(Vec::with_capacity(96));
     world.hash(&mut packer);
@@ -58,8 +60,12 @@ struct Packer(Vec<u8>);
 
 impl Packer {
     fn number(&mut self, number: i64) {
-        let byte = if number == NEVER { u8::MAX } else { u8::try_from(number).unwrap() };
-        assert!(byte == u8::MAX || byte < 200);
+        let byte = match number {
+            NEVER => u8::MAX,
+            LATER => u8::MAX - 1,
+            _ => u8::try_from(number).unwrap(),
+        };
+        assert!(byte >= u8::MAX - 1 || byte < 200);
         self.0.push(byte);
     }
 }

@@ -1,55 +1,96 @@
 //! Exhaustive model of the wake protocol: every interleaving of one registrar, two monitors (the older
 //! keeps running), one worker, the database and Redis, with faults. The key's transitions, the worker's
-//! [`Waiter`] and the merging of unread states are the product's own functions; the model only orders them.
+//! [`Waiter`] and the merging of unread messages are the product's own functions; the model only orders them.
 //!
 //! A wake is lost when nothing but faults can happen any more and the worker is not armed by the earliest
-//! committed run. Each rule that safety needs can be taken away, and must lose a wake then.
+//! committed run that nobody has claimed. Each rule that safety needs can be taken away, and must lose a wake
+//! then. With the monitors held still the same question finds what is *late*: what only their look would mend.
+//!
+//! Two moments. Quiet: the instant that is known lies ahead and the registrar's lies before it. Busy: the
+//! known instant has passed, its run may be claimed at any time by anybody, and the registrar's lies after it.
 //!
 //! Limits: one registration, one claim (that may fail), at most one dropped connection and one FLUSHALL.
 
 mod explore;
+mod steps;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use reveille_shared::bus::Beat;
 use reveille_shared::bus::waiter::Waiter;
-use reveille_shared::bus::wake::{self, NEVER, Transition, WakeState};
+use reveille_shared::bus::wake::{NEVER, Publish, SOON_MS, Transition, WakeState};
 use reveille_shared::model::UnixMs;
 
 use self::explore::explore;
-
-/// Scheduled from the start.
-const KNOWN: UnixMs = 2;
-/// What the registrar commits and hints.
-const EARLIER: UnixMs = 1;
+use self::steps::Steps;
 
 /// What holds in a run of the model. [`Rules::protocol`] is the product.
 #[derive(Clone, Copy)]
 struct Rules {
+    moment: Moment,
     flush: bool,
+    /// Whether the connection may drop.
+    drop: bool,
+    /// Whether monitors do anything.
+    monitors: bool,
     registrar_dies: bool,
     mark_is_checked: bool,
     since_counts: bool,
     subscribe_before_read: bool,
+    /// Whether a worker owes a claim when it is connected. The rest of the protocol has to do without.
+    connecting_owes: bool,
     hints_in_flight_count: bool,
     commit_before_hint: bool,
     new_nonce_is_noticed: bool,
     recheck: bool,
-    /// The worker may hear unread states merged.
+    /// The worker may hear unread messages merged.
     merges: bool,
     claim_fails: bool,
     failed_claims_are_owed: bool,
+    /// What a LOWER does once the published instant has passed.
+    passed: Passed,
 }
+
+/// What a LOWER says of a later instant than the published one, when that has passed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    /// Beside it.
+    Soon,
+    /// Nothing: the monitor will look.
+    Silent,
+    /// In its place, as the next one.
+    Replaced,
+}
+
+/// What there is at the start.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// What the database's clock shows throughout.
+    now: UnixMs,
+    /// Scheduled from the start, and what the key says is next.
+    known: UnixMs,
+    /// What the registrar commits and hints.
+    registered: UnixMs,
+}
+
+const QUIET: Moment = Moment { now: 0, known: 2, registered: 1 };
+const BUSY: Moment = Moment { now: 3, known: 1, registered: 2 };
+/// Busy, and what is registered comes in a moment.
+const BUSY_SOON: Moment = Moment { registered: 4, ..BUSY };
+/// Busy, and what is registered lies too far ahead to be told.
+const BUSY_LATER: Moment = Moment { registered: BUSY.now + SOON_MS + 1, ..BUSY };
 
 impl Rules {
     fn protocol() -> Self {
         Self {
+            moment: QUIET,
             flush: true,
+            drop: true,
+            monitors: true,
             registrar_dies: false,
             mark_is_checked: true,
             since_counts: true,
             subscribe_before_read: true,
+            connecting_owes: false,
             hints_in_flight_count: true,
             commit_before_hint: true,
             new_nonce_is_noticed: true,
@@ -57,19 +98,44 @@ impl Rules {
             merges: true,
             claim_fails: true,
             failed_claims_are_owed: true,
+            passed: Passed::Soon,
         }
+    }
+
+    fn at(moment: Moment) -> Self {
+        Self { moment, ..Self::protocol() }
+    }
+
+    /// Nobody mends anything: what is lost then is late in the product.
+    fn monitors_held_still(moment: Moment) -> Self {
+        Self { monitors: false, flush: false, connecting_owes: true, ..Self::at(moment) }
     }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct World {
-    committed: bool,
+    /// The run that is scheduled from the start, and the registrar's.
+    runs: [Run; 2],
     key: Option<WakeState>,
     registrar: Registrar,
     monitors: [Monitor; 2],
     worker: Worker,
     dropped: bool,
     flushed: bool,
+}
+
+/// A run that exists, or does not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Run {
+    due_at: UnixMs,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Stage {
+    Uncommitted,
+    Pending,
+    Claimed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,8 +165,15 @@ enum MonitorStep {
 struct Worker {
     link: Link,
     waiter: Waiter,
-    inbox: VecDeque<WakeState>,
+    inbox: VecDeque<Message>,
     claim: Claim,
+}
+
+/// What waits to be heard.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Message {
+    State(WakeState),
+    Soon(UnixMs),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,13 +194,16 @@ enum Claim {
 }
 
 impl World {
-    fn new() -> Self {
-        let key =
-            WakeState { nonce: 1, epoch: 1, seq: 0, next_ms: KNOWN, mark: String::new(), since_ms: NEVER, db_ms: 0 };
+    fn new(moment: Moment) -> Self {
+        let next_ms = moment.known;
+        let key = WakeState { nonce: 1, epoch: 1, seq: 0, next_ms, mark: String::new(), since_ms: NEVER, db_ms: 0 };
         let leader = Monitor { leads: true, dirty: false, nonce: 1, step: MonitorStep::Idle };
         let candidate = Monitor { leads: false, dirty: true, nonce: 0, ..leader.clone() };
         Self {
-            committed: false,
+            runs: [
+                Run { due_at: moment.known, stage: Stage::Pending },
+                Run { due_at: moment.registered, stage: Stage::Uncommitted },
+            ],
             key: Some(key),
             registrar: Registrar::Ready,
             monitors: [leader, candidate],
@@ -137,24 +213,37 @@ impl World {
         }
     }
 
+    /// The least instant of a run that is pending; [`NEVER`] without one.
     fn earliest(&self) -> UnixMs {
-        if self.committed { EARLIER } else { KNOWN }
+        let pending = self.runs.iter().filter(|run| run.stage == Stage::Pending);
+        pending.map(|run| run.due_at).min().unwrap_or(NEVER)
+    }
+
+    /// Claims what is due.
+    fn take(&mut self, now: UnixMs) {
+        for run in &mut self.runs {
+            if run.stage == Stage::Pending && run.due_at <= now {
+                run.stage = Stage::Claimed;
+            }
+        }
     }
 
     fn is_lost(&self) -> bool {
-        self.worker.link != Link::Up || self.worker.waiter.armed().is_none_or(|armed| armed > self.earliest())
+        self.worker.link != Link::Up || self.worker.waiter.armed().unwrap_or(NEVER) > self.earliest()
     }
 
     fn put(&mut self, transition: Transition) {
-        if transition.publish {
-            self.publish(&transition.state);
+        match transition.publish {
+            Publish::Nothing => {}
+            Publish::State => self.publish(Message::State(as_heard(&transition.state))),
+            Publish::Soon(at) => self.publish(Message::Soon(at)),
         }
         self.key = Some(transition.state);
     }
 
-    fn publish(&mut self, state: &WakeState) {
+    fn publish(&mut self, message: Message) {
         if matches!(self.worker.link, Link::Subscribed | Link::Up) {
-            self.worker.inbox.push_back(as_heard(state));
+            self.worker.inbox.push_back(message);
         }
     }
 }
@@ -162,230 +251,6 @@ impl World {
 /// Without what concerns monitors only, which would tell equal worlds apart.
 fn as_heard(state: &WakeState) -> WakeState {
     WakeState { mark: String::new(), since_ms: NEVER, ..state.clone() }
-}
-
-/// A step somebody can take next.
-struct Step {
-    label: &'static str,
-    /// Whether the world may also stand still without it: faults, and heartbeats that say nothing new.
-    optional: bool,
-    world: World,
-}
-
-/// Collects what can happen next in `world`.
-struct Steps<'a> {
-    rules: Rules,
-    world: &'a World,
-    found: Vec<Step>,
-}
-
-impl Steps<'_> {
-    fn of(world: &World, rules: Rules) -> Vec<Step> {
-        let mut steps = Steps { rules, world, found: Vec::new() };
-        steps.registrar();
-        steps.monitor(
-            0,
-            ["M1.elect", "M1.mark", "M1.read", "M1.refused", "M1.set", "M1.notice", "M1.beat", "M1.recheck"],
-        );
-        steps.monitor(
-            1,
-            ["M2.elect", "M2.mark", "M2.read", "M2.refused", "M2.set", "M2.notice", "M2.beat", "M2.recheck"],
-        );
-        steps.worker();
-        steps.faults();
-        steps.found
-    }
-
-    fn can(&mut self, label: &'static str, change: impl FnOnce(&mut World)) {
-        self.add(label, false, change);
-    }
-
-    fn may(&mut self, label: &'static str, change: impl FnOnce(&mut World)) {
-        self.add(label, true, change);
-    }
-
-    fn add(&mut self, label: &'static str, optional: bool, change: impl FnOnce(&mut World)) {
-        let mut world = self.world.clone();
-        change(&mut world);
-        self.found.push(Step { label, optional, world });
-    }
-
-    fn registrar(&mut self) {
-        let commit = |world: &mut World| world.committed = true;
-        let hint = |world: &mut World| world.put(wake::lower(world.key.as_ref(), EARLIER, 11));
-        let commits_now = (self.world.registrar == Registrar::Ready) == self.rules.commit_before_hint;
-        let next = match self.world.registrar {
-            Registrar::Ready => Registrar::Between,
-            Registrar::Between => Registrar::Done,
-            Registrar::Done => return,
-        };
-        if commits_now {
-            self.can("R.commit", |world| {
-                commit(world);
-                world.registrar = next;
-            });
-        } else {
-            self.can("R.hint", |world| {
-                hint(world);
-                world.registrar = next;
-            });
-            if self.rules.registrar_dies {
-                self.can("R.dies", |world| world.registrar = Registrar::Done);
-            }
-        }
-    }
-
-    fn monitor(&mut self, index: usize, labels: [&'static str; 8]) {
-        let [elect, mark, read, refused, set, notice, beat, recheck] = labels;
-        let monitor = &self.world.monitors[index];
-        let token = ["one", "two"][index];
-        if !monitor.leads {
-            return self.can(elect, |world| world.monitors[index].leads = true);
-        }
-        match monitor.step {
-            MonitorStep::Idle if monitor.dirty => self.can(mark, |world| {
-                let state = wake::mark(world.key.as_ref(), token, 1, 21 + index as u64);
-                let monitor = &mut world.monitors[index];
-                *monitor = Monitor { dirty: false, nonce: state.nonce, step: MonitorStep::Marked, ..monitor.clone() };
-                world.key = Some(state);
-            }),
-            MonitorStep::Idle => self.idle_monitor(index, notice, beat, recheck),
-            MonitorStep::Marked => self.can(read, |world| {
-                world.monitors[index].step = MonitorStep::Read(world.earliest());
-            }),
-            MonitorStep::Read(next) => match self.set(token, monitor.nonce, next) {
-                Some(transition) => self.can(set, |world| {
-                    world.monitors[index].step = MonitorStep::Idle;
-                    world.put(transition);
-                }),
-                None => self.can(refused, |world| {
-                    let monitor = &mut world.monitors[index];
-                    *monitor = Monitor { dirty: true, step: MonitorStep::Idle, ..monitor.clone() };
-                }),
-            },
-        }
-    }
-
-    fn set(&self, token: &str, nonce: u64, next: UnixMs) -> Option<Transition> {
-        let mut key = self.world.key.clone()?;
-        if !self.rules.mark_is_checked {
-            token.clone_into(&mut key.mark);
-        }
-        if !self.rules.since_counts {
-            key.since_ms = NEVER;
-        }
-        wake::set(Some(&key), token, nonce, Some(next))
-    }
-
-    fn idle_monitor(&mut self, index: usize, notice: &'static str, beat: &'static str, recheck: &'static str) {
-        let rules = self.rules;
-        let monitor = &self.world.monitors[index];
-        let said =
-            Beat { id: String::new(), epoch: 1, ttl: Duration::ZERO, db_ms: 0, seen_nonce: monitor.nonce, seen_seq: 0 };
-        let state = wake::beat(self.world.key.as_ref(), &said, 31 + index as u64);
-        let repeats = self.world.key.as_ref() == Some(&state);
-        let is_new_life = state.nonce != monitor.nonce;
-        if !repeats || is_new_life && rules.new_nonce_is_noticed {
-            self.can(notice, |world| {
-                world.monitors[index].dirty = rules.new_nonce_is_noticed;
-                if !repeats {
-                    world.publish(&state);
-                }
-                world.key = Some(state);
-            });
-        } else if self.world.worker.inbox.len() < 2 && self.world.worker.inbox.back() != Some(&as_heard(&state)) {
-            self.may(beat, |world| world.publish(&state));
-        }
-        let differs = self.world.key.as_ref().is_none_or(|key| key.next_ms != self.world.earliest());
-        if rules.recheck && differs {
-            self.can(recheck, |world| world.monitors[index].dirty = true);
-        }
-    }
-
-    fn worker(&mut self) {
-        match self.world.worker.link {
-            Link::Down if self.rules.subscribe_before_read => {
-                self.can("W.subscribe", |world| world.worker.link = Link::Subscribed);
-            }
-            Link::Down => self.can("W.read", |world| read_key(world, Link::OnlyRead)),
-            Link::OnlyRead => self.can("W.subscribe", |world| world.worker.link = Link::Up),
-            Link::Subscribed => self.can("W.read", |world| read_key(world, Link::Up)),
-            Link::Up => self.connected_worker(),
-        }
-    }
-
-    fn connected_worker(&mut self) {
-        let rules = self.rules;
-        let worker = &self.world.worker;
-        if !worker.inbox.is_empty() {
-            self.can("W.hear", |world| {
-                if let Some(state) = world.worker.inbox.pop_front() {
-                    world.worker.waiter.heard(&state);
-                }
-            });
-        }
-        if rules.merges && worker.inbox.len() > 1 {
-            self.may("W.merge", |world| {
-                let inbox = &mut world.worker.inbox;
-                if let (Some(earlier), Some(later)) = (inbox.pop_front(), inbox.pop_front()) {
-                    inbox.push_front(wake::merge(&earlier, later));
-                }
-            });
-        }
-        match worker.claim {
-            Claim::Unsent => self.can("W.claim", |world| {
-                world.worker.waiter.claim_sent();
-                world.worker.claim = Claim::Sent(world.earliest());
-            }),
-            Claim::Sent(next) => {
-                self.can("W.answer", |world| {
-                    let waiter = &mut world.worker.waiter;
-                    if !rules.hints_in_flight_count {
-                        waiter.claim_sent(); // forgets what was heard since the real one
-                    }
-                    waiter.claim_done(Some(next));
-                    world.worker.claim = Claim::Answered;
-                });
-                if rules.claim_fails {
-                    self.may("W.fail", |world| {
-                        let waiter = &mut world.worker.waiter;
-                        if rules.failed_claims_are_owed {
-                            waiter.claim_failed();
-                            world.worker.claim = Claim::Unsent;
-                        } else {
-                            waiter.claim_done(None);
-                            world.worker.claim = Claim::Answered;
-                        }
-                    });
-                }
-            }
-            Claim::Answered => {}
-        }
-    }
-
-    fn faults(&mut self) {
-        if !self.world.dropped && self.world.worker.link == Link::Up {
-            self.may("F.drop", |world| {
-                world.dropped = true;
-                world.worker.link = Link::Down;
-                world.worker.inbox.clear();
-            });
-        }
-        if self.rules.flush && !self.world.flushed {
-            self.may("F.flush", |world| {
-                world.flushed = true;
-                world.key = None;
-            });
-        }
-    }
-}
-
-/// `heard`, not `connected`: the protocol has to hold without the claim a worker owes on reconnecting.
-fn read_key(world: &mut World, link: Link) {
-    world.worker.link = link;
-    if let Some(key) = &world.key {
-        world.worker.waiter.heard(key);
-    }
 }
 
 fn safe(rules: Rules) {
@@ -414,6 +279,58 @@ fn safe_with_a_flush_and_a_dropped_connection() {
 fn safe_when_the_registrar_dies_before_its_hint() {
     // Without what the run above explores, or the states are more than a test may take.
     safe(Rules { registrar_dies: true, recheck: true, merges: false, claim_fails: false, ..Rules::protocol() });
+}
+
+#[test]
+fn safe_after_an_instant_has_passed() {
+    for moment in [BUSY, BUSY_SOON, BUSY_LATER] {
+        safe(Rules { flush: false, recheck: true, ..Rules::at(moment) });
+    }
+}
+
+#[test]
+fn in_time_after_an_instant_has_passed_although_no_monitor_looks() {
+    for moment in [BUSY, BUSY_SOON] {
+        safe(Rules::monitors_held_still(moment));
+        safe(connected_throughout(moment));
+    }
+}
+
+#[test]
+fn late_when_a_passed_instant_silences_a_lower() {
+    for moment in [BUSY, BUSY_SOON] {
+        loses_a_wake(Rules { passed: Passed::Silent, ..Rules::monitors_held_still(moment) });
+    }
+}
+
+#[test]
+fn late_when_a_later_instant_replaces_one_that_is_not_claimed() {
+    loses_a_wake(Rules { passed: Passed::Replaced, ..connected_throughout(BUSY_SOON) });
+}
+
+#[test]
+fn late_when_what_is_soon_and_told_during_a_claim_does_not_count() {
+    loses_a_wake(Rules { hints_in_flight_count: false, ..Rules::monitors_held_still(BUSY) });
+}
+
+#[test]
+fn late_when_what_is_soon_is_told_before_the_commit() {
+    loses_a_wake(Rules { commit_before_hint: false, ..Rules::monitors_held_still(BUSY) });
+}
+
+#[test]
+fn late_when_a_reconnected_worker_does_not_look() {
+    loses_a_wake(Rules { connecting_owes: false, ..Rules::monitors_held_still(BUSY) });
+}
+
+/// Without the claim owed on connecting, which would hide that a worker forgot what it was told.
+fn connected_throughout(moment: Moment) -> Rules {
+    Rules { drop: false, connecting_owes: false, ..Rules::monitors_held_still(moment) }
+}
+
+#[test]
+fn late_by_the_monitors_look_when_it_lies_further_ahead() {
+    loses_a_wake(Rules::monitors_held_still(BUSY_LATER));
 }
 
 #[test]

@@ -38,3 +38,7 @@ local function publish(kind, text)
   redis.call('PUBLISH', KEYS[1], '{"kind":"' .. kind .. '","state":' .. text .. '}')
 end
 
+local function publish_soon(at)
+  redis.call('PUBLISH', KEYS[1], string.format('{"kind":"soon","at":%.0f}', at))
+end
+
