@@ -10,7 +10,7 @@ use reveille_shared::bus::local::LocalBus;
 use reveille_shared::bus::redis::RedisBus;
 use reveille_shared::bus::stage::{RunStage, StageWatch};
 use reveille_shared::bus::wake::WakeState;
-use reveille_shared::bus::{Beat, Bus, BusError, Subscription};
+use reveille_shared::bus::{Beat, Bus, BusError, BusEvent, Subscription};
 use reveille_shared::model::UnixMs;
 use reveille_shared::runtime::clock::SystemClock;
 use reveille_shared::runtime::lifecycle::Lifecycle;
@@ -115,6 +115,26 @@ async fn a_hint_during_a_lower_is_sent_after_it() {
 
     let set = bus.set("m", marked.nonce, None).await.unwrap().unwrap();
     assert_eq!(set.next(), Some(200), "the hint of a later instant was taken for one already sent");
+    lifecycle.stop();
+    lifecycle.drained().await;
+}
+
+#[tokio::test]
+async fn hints_sent_together_share_what_is_known_of_the_clock() {
+    let bus = Arc::new(SlowAnswers { permits: Some(Semaphore::new(0)), ..SlowAnswers::default() });
+    let lifecycle = Lifecycle::new();
+    let hints = Hinter::spawn(bus.clone(), Arc::new(SystemClock::new()), &lifecycle);
+    hints.hint(100, 0);
+    eventually("the first LOWER is executed", SOON, async || bus.lowered.load(Ordering::SeqCst).then_some(())).await;
+    let mut workers = bus.subscribe();
+    assert!(matches!(workers.recv().await, Some(BusEvent::Connected(Some(_)))));
+
+    hints.hint(600, 500); // told by its commit that 100 has passed
+    hints.hint(550, 0);
+    bus.permits.as_ref().unwrap().add_permits(10);
+    sent_all(&hints).await;
+    assert_eq!(workers.try_recv(), Some(BusEvent::Soon(550)));
+    assert_eq!(workers.try_recv(), None, "one LOWER for both");
     lifecycle.stop();
     lifecycle.drained().await;
 }

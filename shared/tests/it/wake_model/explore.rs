@@ -63,9 +63,8 @@ impl Packer {
         let byte = match number {
             NEVER => u8::MAX,
             LATER => u8::MAX - 1,
-            _ => u8::try_from(number).unwrap(),
+            _ => u8::try_from(number).ok().filter(|byte| *byte < 200).unwrap(),
         };
-        assert!(byte >= u8::MAX - 1 || byte < 200);
         self.0.push(byte);
     }
 }
