@@ -11,6 +11,7 @@ mod graphql;
 mod http;
 mod limits;
 mod metrics;
+mod registrar;
 mod secret;
 mod service;
 mod view;

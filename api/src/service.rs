@@ -1,6 +1,8 @@
 //! What can be asked of the scheduler, whatever the surface: register, update, show, delete, pause,
 //! resume, trigger, preview. Validates, calls the store, and after the commit hints.
 
+use std::time::Duration;
+
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::access::Scope;
 use reveille_shared::model::document::{self, Defaults, Parsed};
@@ -22,15 +24,21 @@ use crate::auth::Caller;
 use crate::commit::commit;
 use crate::error::Problem;
 use crate::limits::Limits;
+use crate::registrar::Registrar;
 use crate::{Settings, secret};
 
 /// How often a registration picks a later instant because the one it picked has a run already.
 const ARMING_TRIES: usize = 5;
 
+/// How long an observation of the database's clock is good enough to arm a calendar by. By then a clock that was set
+/// is noticed; what drifts apart in this time is less than a statement takes.
+const CLOCK_IS_GOOD_FOR: Duration = Duration::from_secs(10);
+
 /// The scheduler as its callers see it. Cloning shares it.
 #[derive(Clone)]
 pub struct Service {
     context: Context,
+    registrar: Registrar,
     defaults: Defaults,
     sealer: Sealer,
     caller: Caller,
@@ -56,6 +64,7 @@ impl Service {
     /// A service on these parts, for the operator.
     pub fn new(context: Context, settings: &Settings) -> Self {
         Self {
+            registrar: Registrar::spawn(&context),
             context,
             defaults: settings.defaults(),
             sealer: settings.sealer.clone(),
@@ -151,17 +160,13 @@ impl Service {
             ArmAt::AfterMs(after_ms) => now.saturating_add(after_ms),
         };
         self.limits.check(&self.context, &registration, due_at).await?;
-        let store = &self.context.store;
         let mut tries = 0;
-        let upserted = loop {
-            let written = async {
-                match write {
-                    Write::Upsert => store.schedule_upsert(std::slice::from_ref(&registration)).await,
-                    Write::Update => store.schedule_update(&registration).await,
-                }
+        let written = loop {
+            let written = match write {
+                Write::Upsert => self.registrar.register(registration.clone()).await.map(|schedule| schedule.id),
+                Write::Update => self.replace(&registration).await,
             };
-            let intended = registration.arming.at;
-            match commit(&self.context, intended, written, |upserted: &Upserted| upserted.armed_min).await {
+            match written {
                 Err(StoreError::OccurrenceTaken { latest }) if tries < ARMING_TRIES => {
                     tries += 1;
                     registration.arming = arming(&timing, latest.max(now))?;
@@ -169,8 +174,14 @@ impl Service {
                 outcome => break outcome?,
             }
         };
-        let id = upserted.schedules.first().map_or(id, |schedule| schedule.id);
-        Ok(Registered { id, name: definition.name, client: definition.client, warnings })
+        Ok(Registered { id: written, name: definition.name, client: definition.client, warnings })
+    }
+
+    async fn replace(&self, registration: &Registration) -> Result<ScheduleId, StoreError> {
+        let replaced = self.context.store.schedule_update(registration);
+        let armed = |upserted: &Upserted| upserted.armed_min;
+        commit(&self.context, registration.arming.at, replaced, armed).await?;
+        Ok(registration.id)
     }
 
     /// The schedule with this id.
@@ -376,14 +387,16 @@ impl Service {
         &self.context
     }
 
-    /// The instant a schedule is armed from. What a calendar fires first hangs on it, so the database is
-    /// asked: a process that only serves the API has never heard its clock and would go by its own. The other
-    /// timings leave the arithmetic to the statement that arms them.
+    /// The instant a schedule is armed from. What a calendar fires first hangs on it, so it must be the database's:
+    /// known from what was answered lately, or asked for. The other timings leave the arithmetic to the statement
+    /// that arms them.
     async fn arming_now(&self, kind: TimingKind) -> Result<UnixMs, StoreError> {
-        if kind == TimingKind::Cron {
-            self.context.clock.observe(self.context.store.ping().await?);
+        let clock = &self.context.clock;
+        if kind == TimingKind::Cron && !clock.is_fresh(CLOCK_IS_GOOD_FOR) {
+            let sent_at = clock.clock().monotonic();
+            clock.learn(self.context.store.ping().await?, sent_at);
         }
-        Ok(self.context.clock.now_ms())
+        Ok(clock.now_ms())
     }
 }
 

@@ -18,7 +18,6 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::attempt::{Attempts, ClaimedBy};
 use crate::awake::Awake;
-use crate::learn_clock;
 use crate::spans::Waking;
 use crate::wait::{Answered, Next, Reason, Wait};
 
@@ -180,7 +179,7 @@ impl Claimer {
     }
 
     fn claimed(&mut self, sent_at: Duration, claimed: Claimed) {
-        learn_clock(&self.context.clock, claimed.now, sent_at);
+        self.context.clock.learn(claimed.now, sent_at);
         if self.wait.is_failing() {
             tracing::info!("claiming works again");
         }

@@ -29,11 +29,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille_shared::model::UnixMs;
 use reveille_shared::model::schedule::DEFAULT_QUEUE;
 use reveille_shared::model::task::BodyMode;
 use reveille_shared::runtime::Context;
-use reveille_shared::runtime::clock::DbClock;
 use reveille_shared::runtime::seal::Sealer;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -172,23 +170,6 @@ pub async fn run(context: Context, settings: Settings) {
     stop(&context, claimer, duties, drain, &drain_over).await;
 }
 
-/// A statement's answer that is further behind than this tells of a clock that was set back, the time left aside
-/// that the statement took.
-const CLOCK_STEP_MS: i64 = 1000;
-
-/// Learns the database's clock from a statement, sent at `sent_at`, that answered with its `now`. A large claim or
-/// settle is answered tens of milliseconds after that; taken as it is, it would make the next wake as late. So an
-/// answer may put the clock on, not back: heartbeats come without that delay.
-fn learn_clock(clock: &DbClock, now: UnixMs, sent_at: Duration) {
-    let took = clock.clock().monotonic().saturating_sub(sent_at);
-    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
-    let behind_ms = clock.now_ms() - now;
-    let is_only_late = (0..=took_ms.saturating_add(CLOCK_STEP_MS)).contains(&behind_ms);
-    if !clock.is_known() || !is_only_late {
-        clock.observe(now);
-    }
-}
-
 /// The order of a stop: calls finish, then those that did not are handed back, then everything that is
 /// to be settled is settled. Each step ends by itself when there is nothing to do.
 async fn stop(
@@ -257,34 +238,5 @@ impl Duties {
             () = context.clock.clock().sleep_until(deadline) => {}
         }
         self.ended.cancel();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use reveille_shared::runtime::clock::{Clock, TestClock};
-
-    use super::*;
-
-    #[test]
-    fn an_answer_puts_the_clock_on_and_back_only_by_a_step() {
-        let test_clock = TestClock::new();
-        let clock = DbClock::new(Arc::new(test_clock.clone()));
-        let check = |told: UnixMs, shown: UnixMs| {
-            learn_clock(&clock, told, test_clock.monotonic());
-            assert_eq!(clock.now_ms(), shown, "told {told}");
-        };
-        check(50_000, 50_000);
-        check(49_900, 50_000);
-        check(49_000, 50_000);
-        check(50_001, 50_001);
-        check(49_000, 49_000);
-        // A slow statement's answer is older, and no step.
-        let sent_at = test_clock.monotonic();
-        test_clock.advance(Duration::from_secs(5));
-        learn_clock(&clock, 49_000, sent_at);
-        assert_eq!(clock.now_ms(), 54_000);
-        learn_clock(&clock, 47_999, sent_at);
-        assert_eq!(clock.now_ms(), 47_999);
     }
 }

@@ -16,7 +16,6 @@ use reveille_shared::store::{SettleResult, Settled, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::learn_clock;
 use crate::metrics::WorkerMetrics;
 use crate::stages::{Stages, Told};
 use reveille_shared::runtime::backoff::Backoff;
@@ -192,7 +191,7 @@ impl Settler {
 
     async fn settled(&self, batch: &[Settlement], told: &[Option<Told>], settled: &Settled, sent_at: Duration) {
         self.context.faults.pass("worker.settled").await;
-        learn_clock(&self.context.clock, settled.now, sent_at);
+        self.context.clock.learn(settled.now, sent_at);
         if let Some(armed) = settled.armed_min {
             // The worker may have ended its waiting by now; then nobody needs to know.
             let _ = self.armed.send(armed);

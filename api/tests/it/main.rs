@@ -17,6 +17,7 @@ mod history;
 mod hostile;
 mod metrics;
 mod pages;
+mod registrar;
 mod reregistration;
 mod secrets;
 mod shelter;

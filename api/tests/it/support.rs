@@ -24,6 +24,8 @@ use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::runtime::trace::Tracer;
 use reveille_shared::store::{Claim, InjectedNow, Store, StoreSettings};
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -45,13 +47,12 @@ pub(crate) struct Api {
     router: Router,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn Bus>,
-    pub(crate) faults: Faults,
     pub(crate) metrics: Metrics,
     pub(crate) context: Context,
     clock: TestClock,
     now: InjectedNow,
     pub(crate) lifecycle: Lifecycle,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 pub(crate) struct Answer {
@@ -72,7 +73,7 @@ impl Api {
         let url = format!("sqlite:{}", folder.path().join("api.db").display());
         let store = reveille_shared::store::open(&url, store_settings).await.unwrap();
         store.migrate().await.unwrap();
-        Self { _folder: Some(folder), ..Self::over(store, now, settings, bus) }
+        Self { folder: Some(folder), ..Self::over(store, now, settings, bus) }
     }
 
     /// An API of other settings on the same store.
@@ -84,7 +85,7 @@ impl Api {
         let clock = TestClock::new();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let db_clock = DbClock::new(shared_clock.clone()); // knows nothing yet, as in a process that only serves the API
-        let (lifecycle, faults, metrics) = (Lifecycle::new(), Faults::none(), Metrics::new());
+        let (lifecycle, metrics) = (Lifecycle::new(), Metrics::new());
         let context = Context {
             store: store.clone(),
             hints: Hinter::spawn(bus.clone(), shared_clock, &lifecycle),
@@ -93,19 +94,18 @@ impl Api {
             metrics: metrics.clone(),
             tracer: Tracer::off(),
             lifecycle: lifecycle.clone(),
-            faults: faults.clone(),
+            faults: Faults::none(),
         };
         Self {
             router: router(context.clone(), settings),
             context,
             store,
             bus,
-            faults,
             metrics,
             clock,
             now,
             lifecycle,
-            _folder: None,
+            folder: None,
         }
     }
 
@@ -113,6 +113,19 @@ impl Api {
     pub(crate) fn pass(&self, duration: Duration) {
         self.clock.advance(duration);
         self.now.advance(i64::try_from(duration.as_millis()).unwrap());
+    }
+
+    /// The database's clock is set back, and nobody is told.
+    pub(crate) fn set_back(&self, duration: Duration) {
+        self.now.advance(-i64::try_from(duration.as_millis()).unwrap());
+    }
+
+    /// Holds the database's write lock, as another process may, until the connection is closed.
+    pub(crate) async fn hold_writers(&self) -> SqliteConnection {
+        let path = self.folder.as_ref().unwrap().path().join("api.db");
+        let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+        connection
     }
 
     /// Serves it on a socket; answers the address.

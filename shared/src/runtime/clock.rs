@@ -119,30 +119,65 @@ impl Clock for TestClock {
 #[derive(Clone)]
 pub struct DbClock {
     clock: Arc<dyn Clock>,
-    offset: Arc<Mutex<Option<i64>>>,
+    known: Arc<Mutex<Option<Known>>>,
 }
+
+#[derive(Clone, Copy)]
+struct Known {
+    offset: i64,
+    /// When it was last confirmed.
+    at: Duration,
+}
+
+/// A statement's answer that is further behind than this tells of a clock that was set back, the time left aside
+/// that the statement took.
+const STEP_MS: i64 = 1000;
 
 impl DbClock {
     /// Knows nothing yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, offset: Arc::new(Mutex::new(None)) }
+        Self { clock, known: Arc::default() }
     }
 
     /// Learns that the database's clock shows `db_ms` at this moment or a little earlier.
     pub fn observe(&self, db_ms: UnixMs) {
-        let offset = db_ms - self.monotonic_ms();
-        *self.offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
+        let known = Known { offset: db_ms - self.monotonic_ms(), at: self.clock.monotonic() };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+
+    /// Learns from a statement, sent at `sent_at`, that answered with its `now`. A large claim or settle is answered
+    /// tens of milliseconds after that; taken as it is, it would make the next wake as late, and arm what is
+    /// registered for an instant that has passed. So an answer may put the clock on, not back.
+    pub fn learn(&self, now: UnixMs, sent_at: Duration) {
+        let took = self.clock.monotonic().saturating_sub(sent_at);
+        let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+        let behind_ms = self.now_ms() - now;
+        let is_only_late = (0..=took_ms.saturating_add(STEP_MS)).contains(&behind_ms);
+        if !self.is_known() || !is_only_late {
+            return self.observe(now);
+        }
+        if let Some(known) = &mut *self.known.lock().unwrap_or_else(PoisonError::into_inner) {
+            known.at = self.clock.monotonic();
+        }
     }
 
     /// The database's now as estimated; the machine's wall clock before the first observation.
     pub fn now_ms(&self) -> UnixMs {
-        let offset = *self.offset.lock().unwrap_or_else(PoisonError::into_inner);
-        offset.map_or_else(wall_ms, |offset| offset + self.monotonic_ms())
+        self.known().map_or_else(wall_ms, |known| known.offset + self.monotonic_ms())
     }
 
     /// Whether the database's clock has been observed.
     pub fn is_known(&self) -> bool {
-        self.offset.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.known().is_some()
+    }
+
+    /// Whether it was observed within this time: a clock that was set since then is noticed by then.
+    pub fn is_fresh(&self, within: Duration) -> bool {
+        self.known().is_some_and(|known| self.clock.monotonic() < known.at.saturating_add(within))
+    }
+
+    fn known(&self) -> Option<Known> {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The monotonic deadline at which the database's clock will have reached `at`; zero when it has. (Not
@@ -162,5 +197,48 @@ impl DbClock {
 
     fn monotonic_ms(&self) -> i64 {
         i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_puts_the_clock_on_and_back_only_by_a_step() {
+        let test_clock = TestClock::new();
+        let clock = DbClock::new(Arc::new(test_clock.clone()));
+        let check = |told: UnixMs, shown: UnixMs| {
+            clock.learn(told, test_clock.monotonic());
+            assert_eq!(clock.now_ms(), shown, "told {told}");
+        };
+        check(50_000, 50_000);
+        check(49_900, 50_000);
+        check(49_000, 50_000);
+        check(50_001, 50_001);
+        check(49_000, 49_000);
+        // A slow statement's answer is older, and no step.
+        let sent_at = test_clock.monotonic();
+        test_clock.advance(Duration::from_secs(5));
+        clock.learn(49_000, sent_at);
+        assert_eq!(clock.now_ms(), 54_000);
+        clock.learn(47_999, sent_at);
+        assert_eq!(clock.now_ms(), 47_999);
+    }
+
+    #[test]
+    fn what_was_confirmed_lately_is_fresh() {
+        let test_clock = TestClock::new();
+        let clock = DbClock::new(Arc::new(test_clock.clone()));
+        let within = Duration::from_secs(10);
+        assert!(!clock.is_fresh(within));
+        clock.learn(50_000, test_clock.monotonic());
+        test_clock.advance(Duration::from_millis(9999));
+        assert!(clock.is_fresh(within));
+        clock.learn(59_000, test_clock.monotonic()); // behind, and a confirmation all the same
+        test_clock.advance(Duration::from_millis(9999));
+        assert!(clock.is_fresh(within));
+        test_clock.advance(Duration::from_millis(1));
+        assert!(!clock.is_fresh(within));
     }
 }

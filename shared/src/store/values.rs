@@ -44,6 +44,8 @@ pub struct Upserted {
     pub schedules: Vec<UpsertedSchedule>,
     /// The least instant armed by this call, to be hinted.
     pub armed_min: Option<UnixMs>,
+    /// The database's now; `None` when no statement told it.
+    pub now: Option<UnixMs>,
 }
 
 /// What a registration did to one schedule.

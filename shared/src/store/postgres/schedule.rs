@@ -24,26 +24,29 @@ const UPSERT_TRIES: usize = 5;
 impl PostgresStore {
     pub(super) async fn upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
         let mut done: Vec<Option<UpsertedSchedule>> = vec![None; batch.len()];
+        let mut now = None;
         for _ in 0..UPSERT_TRIES {
             let open: Vec<usize> = (0..batch.len()).filter(|index| done[*index].is_none()).collect();
             if open.is_empty() {
                 break;
             }
-            self.upsert_open(batch, &open, &mut done).await?;
+            now = self.upsert_open(batch, &open, &mut done).await?.or(now);
         }
         let schedules: Option<Vec<UpsertedSchedule>> = done.into_iter().collect();
         let schedules = schedules.ok_or_else(|| {
             StoreError::Broken("the schedule was deleted and registered again too often meanwhile".to_owned())
         })?;
-        Ok(Upserted { armed_min: schedules.iter().filter_map(|schedule| schedule.due_at).min(), schedules })
+        let armed_min = schedules.iter().filter_map(|schedule| schedule.due_at).min();
+        Ok(Upserted { armed_min, schedules, now })
     }
 
+    /// Answers the database's now.
     async fn upsert_open(
         &self,
         batch: &[Registration],
         open: &[usize],
         done: &mut [Option<UpsertedSchedule>],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<UnixMs>, StoreError> {
         let of = |index: &usize| &batch[*index];
         let column = |field: fn(&Registration) -> &str| open.iter().map(|i| field(of(i))).collect::<Vec<&str>>();
         let times: Vec<ArmColumns> = open.iter().map(|i| ArmColumns::of(&of(i).arming)).collect();
@@ -78,7 +81,9 @@ impl PostgresStore {
             Err(error) => return Err(error.into()),
         };
         let mut places: HashMap<ScheduleId, usize> = HashMap::new();
+        let mut now = None;
         for row in &rows {
+            now = Some(row.try_get("now")?);
             let id: Uuid = row.try_get("id")?;
             match row.try_get::<i32, _>("part")? {
                 0 => {
@@ -101,7 +106,7 @@ impl PostgresStore {
                 }
             }
         }
-        Ok(())
+        Ok(now)
     }
 
     async fn upsert_unchanged(&self, registration: &Registration) -> Result<Option<UpsertedSchedule>, StoreError> {
@@ -165,16 +170,16 @@ impl PostgresStore {
             let holder = self.id_by_client(client).await?;
             return Err(holder.map_or(StoreError::NotFound, StoreError::ClientKeyTaken));
         }
+        let mut now = None;
         let schedule = match self.taken_by_id(updated, registration.id).await? {
-            Some(row) => UpsertedSchedule {
-                id: registration.id,
-                revision: row.try_get("revision")?,
-                change: Change::Replaced,
-                due_at: row.try_get("due_at")?,
-            },
+            Some(row) => {
+                now = Some(row.try_get("now")?);
+                let (revision, due_at) = (row.try_get("revision")?, row.try_get("due_at")?);
+                UpsertedSchedule { id: registration.id, revision, change: Change::Replaced, due_at }
+            }
             None => self.update_unchanged(registration).await?,
         };
-        Ok(Upserted { armed_min: schedule.due_at, schedules: vec![schedule] })
+        Ok(Upserted { armed_min: schedule.due_at, schedules: vec![schedule], now })
     }
 
     async fn update_unchanged(&self, registration: &Registration) -> Result<UpsertedSchedule, StoreError> {

@@ -25,7 +25,8 @@ impl SqliteStore {
             schedules.push(register(&mut transaction, now, registration, found).await?);
         }
         transaction.commit().await?;
-        Ok(Upserted { armed_min: schedules.iter().filter_map(|schedule| schedule.due_at).min(), schedules })
+        let armed_min = schedules.iter().filter_map(|schedule| schedule.due_at).min();
+        Ok(Upserted { armed_min, schedules, now: Some(now) })
     }
 
     pub(super) async fn update(&self, registration: &Registration) -> Result<Upserted, StoreError> {
@@ -38,7 +39,7 @@ impl SqliteStore {
         }
         let schedule = register(&mut transaction, now, registration, Some(found)).await?;
         transaction.commit().await?;
-        Ok(Upserted { armed_min: schedule.due_at, schedules: vec![schedule] })
+        Ok(Upserted { armed_min: schedule.due_at, schedules: vec![schedule], now: Some(now) })
     }
 
     pub(super) async fn pause(&self, id: ScheduleId) -> Result<(), StoreError> {

@@ -176,8 +176,8 @@ written AS (
     ",\n",
     told!("1", "CASE WHEN t.state = 0 THEN t.run_id END", "written"),
     "
-SELECT w.revision, a.due_at
-  FROM written w LEFT JOIN armed a ON a.schedule_id = w.id"
+SELECT c.now, w.revision, a.due_at
+  FROM clock c CROSS JOIN written w LEFT JOIN armed a ON a.schedule_id = w.id"
 );
 
 /// Arms a schedule whose armed run is missing, without a new revision.
