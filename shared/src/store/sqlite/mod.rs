@@ -7,6 +7,7 @@ mod access;
 mod history;
 mod run;
 mod schedule;
+mod settle;
 pub mod sql;
 mod wake;
 

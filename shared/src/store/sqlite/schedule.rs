@@ -289,7 +289,9 @@ async fn register(
             .execute(&mut *connection)
             .await?;
         let due_at = arm(connection, now, &owner, arming, registration.run_id).await?;
-        tell(connection, now, HistoryKind::Registered, owner.id, Some(registration.run_id)).await?;
+        if registration.history_check {
+            tell(connection, now, HistoryKind::Registered, owner.id, Some(registration.run_id)).await?;
+        }
         return Ok(upserted(&owner, Change::Created, Some(due_at)));
     };
     let mut owner = Owner {
@@ -317,7 +319,9 @@ async fn register(
         ScheduleState::Active => Some(arm(connection, now, &owner, arming, registration.run_id).await?),
         _ => None,
     };
-    tell(connection, now, HistoryKind::Updated, owner.id, due_at.map(|_| registration.run_id)).await?;
+    if registration.history_check {
+        tell(connection, now, HistoryKind::Updated, owner.id, due_at.map(|_| registration.run_id)).await?;
+    }
     Ok(upserted(&owner, Change::Replaced, due_at))
 }
 

@@ -229,22 +229,33 @@ pub const TAKE_EXPIRED: &str = take!(expired!());
 /// The least instant after now.
 pub const NEXT_AT: &str = "SELECT due_at FROM runs WHERE state = 0 AND due_at > $1 ORDER BY due_at LIMIT 1";
 
-/// A run to be settled, with its schedule.
+/// Runs to be settled, with their schedules; `$1` are their ids, as JSON and in hexadecimal digits.
 pub const RUN_HELD: &str = "\
-SELECT r.state, r.lease_token, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at, r.armed, r.queue, r.priority, r.attempt,
-       r.lease_owner, s.state AS schedule_state, s.revision AS schedule_revision, coalesce(s.history_check, 0) AS history_check, coalesce(s.once, 0) AS once
-  FROM runs r LEFT JOIN schedules s ON s.id = r.schedule_id WHERE r.id = $1";
+SELECT r.id, r.state, r.lease_token, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at, r.armed, r.queue, r.priority,
+       r.attempt, r.lease_owner, s.state AS schedule_state, s.revision AS schedule_revision,
+       coalesce(s.history_check, 0) AS history_check, coalesce(s.once, 0) AS once
+  FROM json_each($1) i CROSS JOIN runs r ON r.id = unhex(i.value) LEFT JOIN schedules s ON s.id = r.schedule_id";
 
-/// Writes what became of a run.
-pub const RUN_LEAVE: &str = "\
+/// Writes what became of so many runs, 15 parameters each.
+pub fn run_leave(runs: usize) -> String {
+    let row = format!("({})", ["?"; 15].join(", "));
+    let rows = vec![row; runs].join(", ");
+    format!(
+        "WITH i (id, state, due_at, unattempted, finished_at, prune_at, outcome, http_status, detail, coalesced, skipped,
+        woken_at, dispatched_at, first_byte_at, late_cause) AS (VALUES {rows})
 UPDATE runs
-   SET state = $2, lease_until = NULL, due_at = coalesce($3, due_at), attempt = attempt - $4, finished_at = $5,
-       prune_at = $6, coalesced = coalesced + $10, skipped = skipped + $11,
-       outcome = CASE WHEN $4 = 1 AND $2 = 0 THEN coalesce($7, outcome) ELSE $7 END,
-       http_status = CASE WHEN $4 = 1 AND $2 = 0 AND $7 IS NULL THEN http_status ELSE $8 END,
-       detail = CASE WHEN $4 = 1 AND $2 = 0 AND $7 IS NULL THEN detail ELSE $9 END,
-       woken_at = $12, dispatched_at = $13, first_byte_at = $14, late_cause = coalesce($15, late_cause)
- WHERE id = $1";
+   SET state = i.state, lease_until = NULL, due_at = coalesce(i.due_at, runs.due_at), attempt = attempt - i.unattempted,
+       finished_at = i.finished_at, prune_at = i.prune_at, coalesced = runs.coalesced + i.coalesced,
+       skipped = runs.skipped + i.skipped,
+       outcome = CASE WHEN i.unattempted = 1 AND i.state = 0 THEN coalesce(i.outcome, runs.outcome) ELSE i.outcome END,
+       http_status = CASE WHEN i.unattempted = 1 AND i.state = 0 AND i.outcome IS NULL THEN runs.http_status
+                          ELSE i.http_status END,
+       detail = CASE WHEN i.unattempted = 1 AND i.state = 0 AND i.outcome IS NULL THEN runs.detail ELSE i.detail END,
+       woken_at = i.woken_at, dispatched_at = i.dispatched_at, first_byte_at = i.first_byte_at,
+       late_cause = coalesce(i.late_cause, runs.late_cause)
+  FROM i WHERE runs.id = i.id"
+    )
+}
 
 /// Counts a success (`$2`) and ends a schedule that has no further instant (`$3`: when it is pruned).
 pub const SCHEDULE_COUNT: &str = "\
