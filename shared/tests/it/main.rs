@@ -28,6 +28,7 @@ mod store_gone;
 mod store_history;
 mod store_history_cost;
 mod store_losses;
+mod store_once;
 mod store_parity;
 mod store_pause;
 mod store_postgres;

@@ -19,6 +19,18 @@ macro_rules! uncounted {
     };
 }
 
+/// Locks the schedule `$2` before a change looks at it. A change that waits for a settle, which may leave the row as it is,
+/// is not looked at again by the database when the lock is there: what it asks of [`is_over`] has to be asked after.
+macro_rules! locked {
+    ($states:literal) => {
+        concat!(
+            "locked AS MATERIALIZED (SELECT s.id FROM schedules s WHERE s.id = $2 AND s.state IN (",
+            $states,
+            ") FOR UPDATE)"
+        )
+    };
+}
+
 /// Arms the schedules of `written` (id, revision, series, state, and how to arm). Replaces the pending
 /// armed run in place under a new id: of two who arm at once exactly one run is left, the newest's.
 ///
@@ -149,6 +161,9 @@ pub const SCHEDULE_UPDATE: &str = concat!(
     "WITH ",
     clock!(),
     ",
+",
+    locked!("0, 1, 2"),
+    ",
 input AS MATERIALIZED (
   SELECT $9::text || CASE WHEN $15::smallint = 2 OR ($15 = 1 AND $13::bigint <= c.now) THEN ':' || $16::uuid ELSE '' END
          AS fingerprint FROM clock c),
@@ -161,8 +176,8 @@ updated AS (
          history_check = $18::boolean, once = $15 <> 0, iterations = s.iterations + ",
     uncounted!(),
     "
-    FROM input i CROSS JOIN clock c
-   WHERE s.id = $2 AND s.state <> 3 AND (s.fingerprint <> i.fingerprint OR s.state = 2 OR ",
+    FROM locked l CROSS JOIN input i CROSS JOIN clock c
+   WHERE s.id = l.id AND s.state <> 3 AND (s.fingerprint <> i.fingerprint OR s.state = 2 OR ",
     is_over!(),
     ")
   RETURNING s.*),
@@ -222,9 +237,12 @@ pub const SCHEDULE_PAUSE: &str = concat!(
     "WITH ",
     clock!(),
     ",
+",
+    locked!("0"),
+    ",
 paused AS (
   UPDATE schedules s SET state = 1, revision = s.revision + 1, updated_at = c.now
-    FROM clock c WHERE s.id = $2 AND s.state = 0 AND NOT ",
+    FROM locked l CROSS JOIN clock c WHERE s.id = l.id AND s.state = 0 AND NOT ",
     is_over!(),
     "
   RETURNING s.*),
@@ -239,6 +257,9 @@ pub const SCHEDULE_TRIGGER: &str = concat!(
     "WITH ",
     clock!(),
     ",
+",
+    locked!("0, 2"),
+    ",
 numbered AS (
   UPDATE schedules s
      SET series = s.series + 1, state = CASE WHEN ",
@@ -250,7 +271,7 @@ numbered AS (
          prune_at = CASE WHEN s.state = 2 OR ",
     is_over!(),
     " THEN c.now + $4 ELSE s.prune_at END
-    FROM clock c WHERE s.id = $2 AND s.state IN (0, 2)
+    FROM locked l CROSS JOIN clock c WHERE s.id = l.id AND s.state IN (0, 2)
   RETURNING s.*),
 ",
     told!("7", "$3::uuid", "numbered"),
