@@ -19,13 +19,13 @@ COPY tests/kit/Cargo.toml tests/kit/
 RUN mkdir -p src api/src monitor/src shared/src worker/src tests/kit/src tests/it \
  && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs >/dev/null \
  && touch api/src/lib.rs monitor/src/lib.rs shared/src/lib.rs worker/src/lib.rs tests/kit/src/lib.rs \
- && cargo build --release --locked --features kafka-tls
+ && cargo build --profile image --locked --features kafka-tls
 COPY . .
 # The time of a copied file may lie before the build of the empty ones above.
 RUN find . -name '*.rs' -exec touch {} + \
- && cargo build --release --locked --features kafka-tls \
+ && cargo build --profile image --locked --features kafka-tls \
  && mkdir -p /out/var/lib/reveille \
- && cp target/release/reveille /out/
+ && cp target/image/reveille /out/
 
 # glibc, libgcc, libssl and certificate authorities; no shell, no package manager, not root.
 FROM gcr.io/distroless/cc-debian12:nonroot
