@@ -266,7 +266,8 @@ fn lists() -> Vec<(Call, i64)> {
         (&[("application", "shop2"), ("key", "key-77")], 1),
         (&[("application", "shop1"), ("group", "group-7")], 50),
     ];
-    let list = |(number, (fields, rows)): (usize, (&[(&str, &str)], i64))| {
+    let list = |number: usize| {
+        let (fields, rows) = filters[number];
         let mut client = ClientKey::default();
         for (name, value) in fields {
             let value = (*value).to_owned();
@@ -284,25 +285,25 @@ fn lists() -> Vec<(Call, i64)> {
         let types = ["", "text", "text, text"][values.len()];
         (Call::new(&format!("list{number}"), statement, types, values.join(", ")), rows)
     };
-    filters.into_iter().enumerate().map(list).collect()
+    (0..filters.len()).map(list).collect()
 }
 
-/// Asserts what the statements cost, and prints it. Those that read come first: what the others leave behind when
+/// Asserts what the statements cost, and tells it. Those that read come first: what the others leave behind when
 /// they are rolled back would be in their way.
-async fn check_costs(connection: &mut PgConnection, few: &[Cost], statistics: &str) {
+async fn check_costs(connection: &mut PgConnection, few: &[Cost], statistics: &str) -> String {
     let reading = cost(connection, &wake()).await;
-    println!("{statistics}: wake {reading:?}");
+    let mut lines = vec![format!("{statistics}: wake {reading:?}")];
     assert!(reading.buffers <= 12, "{statistics}: {reading:?} for a next wake");
     for (call, rows) in lists() {
         let listed = cost(connection, &call).await;
-        println!("{statistics}: {} of {rows} rows {listed:?}: {}", call.name, call.values);
+        lines.push(format!("{statistics}: {} of {rows} rows {listed:?}: {}", call.name, call.values));
         // A row of the page is found with its current run: a way through two indexes, and the rows themselves.
         assert!(listed.buffers <= 30 + 8 * rows, "{statistics}: {} {}: {listed:?}", call.name, call.values);
     }
     let calls = [claim(100), settle(100, false), register(100)];
     for (call, few) in calls.iter().zip(few) {
         let many = cost(connection, call).await;
-        println!("{statistics}: {} among few {few:?}, among many {many:?}", call.name);
+        lines.push(format!("{statistics}: {} among few {few:?}, among many {many:?}", call.name));
         // Not equal: an index over a thousand times the rows is one or two levels deeper.
         assert!(many.buffers * 2 <= few.buffers * 3, "{statistics}: {}: {few:?} became {many:?}", call.name);
         assert!(many.visited <= few.visited + 10, "{statistics}: {}: {few:?} became {many:?}", call.name);
@@ -310,6 +311,7 @@ async fn check_costs(connection: &mut PgConnection, few: &[Cost], statistics: &s
     // Leaves nothing behind for the next case, and sets `reltuples` anew.
     execute(connection, "DEALLOCATE ALL").await;
     execute(connection, "VACUUM").await;
+    lines.join("\n")
 }
 
 async fn prepare_all(connection: &mut PgConnection) {
@@ -342,7 +344,7 @@ async fn statements_cost_the_same_among_a_million_whatever_the_statistics_say() 
     fill(&mut connection, 0, (100, 200, 1000), false).await;
     execute(&mut connection, "VACUUM ANALYZE").await;
     fill(&mut connection, 1300, (0, 0, 1_000_000), false).await;
-    check_costs(&mut planned_when_empty, &few, "planned when empty").await;
+    println!("{}", check_costs(&mut planned_when_empty, &few, "planned when empty").await);
 
     execute(
         &mut connection,
@@ -350,16 +352,16 @@ async fn statements_cost_the_same_among_a_million_whatever_the_statistics_say() 
     )
     .await;
     prepare_all(&mut connection).await;
-    check_costs(&mut connection, &few, "stale").await;
+    println!("{}", check_costs(&mut connection, &few, "stale").await);
 
     execute(&mut connection, "DELETE FROM pg_statistic WHERE starelid IN ('runs'::regclass, 'schedules'::regclass)")
         .await;
     execute(&mut connection, "UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname IN ('runs', 'schedules')")
         .await;
     prepare_all(&mut connection).await;
-    check_costs(&mut connection, &few, "missing").await;
+    println!("{}", check_costs(&mut connection, &few, "missing").await);
 
     execute(&mut connection, "VACUUM ANALYZE").await;
     prepare_all(&mut connection).await;
-    check_costs(&mut connection, &few, "fresh").await;
+    println!("{}", check_costs(&mut connection, &few, "fresh").await);
 }

@@ -10,7 +10,7 @@ use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
 use reveille_shared::store::{Claim, Registration, Store, StoreError};
 use reveille_testkit::{Postgres, eventually};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::store_postgres::store;
@@ -32,9 +32,13 @@ fn now_document(version: &str) -> Registration {
 
 /// Starts `change` while a settle that has locked the schedule waits for the run, which is locked by `blocker`. When the
 /// change waits for the schedule, the settle is let through. Answers what came of the change.
-async fn during_the_settle<T: Send + 'static>(
-    change: impl FnOnce(Arc<dyn Store>, Uuid) -> JoinHandle<Result<T, StoreError>>,
-) -> (Arc<dyn Store>, Uuid, Result<T, StoreError>) {
+async fn during_the_settle<T, F>(
+    change: impl FnOnce(Arc<dyn Store>, Uuid) -> F,
+) -> (Arc<dyn Store>, Uuid, Result<T, StoreError>)
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, StoreError>> + Send + 'static,
+{
     let url = Postgres::shared().await.fresh_database().await;
     let store = store(&url).await;
     let id = store.schedule_upsert(&[now_document("1")]).await.unwrap().schedules[0].id;
@@ -47,18 +51,19 @@ async fn during_the_settle<T: Send + 'static>(
     let lock = format!("BEGIN; SELECT 1 FROM runs WHERE id = '{}' FOR UPDATE", run.id);
     sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut blocker).await.unwrap();
     let settling = store.clone();
-    let settle = tokio::spawn(async move {
+    let (mut settles, mut changes) = (JoinSet::new(), JoinSet::new());
+    settles.spawn(async move {
         let outcome = Outcome::new(OutcomeCode::Ok, "");
         let (state, successor) = (RunState::Succeeded, None);
         let exit = Exit::Finish { state, outcome, successor, coalesced: 0, skipped: 0, pauses: false };
         settling.run_settle(&[Settlement { run_id: run.id, lease_token: run.lease_token, exit, attempt: None }]).await
     });
     waiting(&mut watcher, 1).await;
-    let change = change(store.clone(), id);
+    changes.spawn(change(store.clone(), id));
     waiting(&mut watcher, 2).await;
     sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
-    settle.await.unwrap().unwrap();
-    let changed = change.await.unwrap();
+    settles.join_next().await.unwrap().unwrap().unwrap();
+    let changed = changes.join_next().await.unwrap().unwrap();
     (store, id, changed)
 }
 
@@ -76,8 +81,7 @@ async fn waiting(watcher: &mut PgConnection, statements: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_that_waits_for_the_settle_finds_it_finished() {
-    let (store, id, paused) =
-        during_the_settle(|store, id| tokio::spawn(async move { store.schedule_pause(id).await })).await;
+    let (store, id, paused) = during_the_settle(|store, id| async move { store.schedule_pause(id).await }).await;
     assert!(matches!(paused, Err(StoreError::WrongState(ScheduleState::Finished))), "{paused:?}");
     let row = store.schedule_get(id).await.unwrap().unwrap();
     assert_eq!((row.state, row.iterations, row.revision), (ScheduleState::Finished, 1, 1));
@@ -85,8 +89,7 @@ async fn a_pause_that_waits_for_the_settle_finds_it_finished() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_that_waits_for_the_settle_counts_its_success() {
-    let again =
-        |store: Arc<dyn Store>, _| tokio::spawn(async move { store.schedule_upsert(&[now_document("2")]).await });
+    let again = |store: Arc<dyn Store>, _| async move { store.schedule_upsert(&[now_document("2")]).await };
     let (store, id, upserted) = during_the_settle(again).await;
     assert_eq!(upserted.unwrap().schedules[0].id, id);
     let row = store.schedule_get(id).await.unwrap().unwrap();
@@ -96,7 +99,7 @@ async fn a_registration_that_waits_for_the_settle_counts_its_success() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_that_waits_for_the_settle_makes_its_row_say_that_it_is_over() {
-    let trigger = |store: Arc<dyn Store>, id| tokio::spawn(async move { store.schedule_trigger(id).await });
+    let trigger = |store: Arc<dyn Store>, id| async move { store.schedule_trigger(id).await };
     let (store, id, triggered) = during_the_settle(trigger).await;
     triggered.unwrap();
     let row = store.schedule_get(id).await.unwrap().unwrap();
@@ -105,8 +108,8 @@ async fn a_trigger_that_waits_for_the_settle_makes_its_row_say_that_it_is_over()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_waits_for_the_settle_counts_its_success() {
-    let update = |store: Arc<dyn Store>, id| {
-        tokio::spawn(async move { store.schedule_update(&Registration { id, ..now_document("2") }).await })
+    let update = |store: Arc<dyn Store>, id| async move {
+        store.schedule_update(&Registration { id, ..now_document("2") }).await
     };
     let (store, id, updated) = during_the_settle(update).await;
     updated.unwrap();
