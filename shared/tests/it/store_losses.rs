@@ -10,6 +10,9 @@ on_both! {
     a_taken_occurrence_costs_none_of_those_to_come,
     a_calendar_goes_on_after_all_it_has_run,
     a_finished_schedule_stays_while_a_run_of_it_is_open,
+    a_one_shot_goes_with_its_run,
+    a_one_shot_stays_while_what_was_triggered_before_its_end_is_open,
+    what_goes_on_is_not_pruned_with_its_old_runs,
 }
 
 /// The registration computed its first instant, and before it was written the instant had been run and the next one
@@ -71,4 +74,40 @@ async fn a_finished_schedule_stays_while_a_run_of_it_is_open(f: Fixture) {
         f.store.prune(10).await.unwrap();
     }
     assert!(f.store.schedule_get(id).await.unwrap().is_none(), "nothing is open any more");
+}
+
+async fn a_one_shot_goes_with_its_run(f: Fixture) {
+    let id = f.register(registration("a", "1", now())).await;
+    let run = f.claim(1).await.runs.remove(0);
+    f.settle(&run, finish(RunState::Succeeded, None)).await;
+    f.now.advance(60_000);
+    assert_eq!(f.store.prune(10).await.unwrap(), 2, "the run and its schedule");
+    assert!(f.store.schedule_get(id).await.unwrap().is_none());
+}
+
+/// Nothing but the run that is pruned says that the schedule is over, and how.
+async fn a_one_shot_stays_while_what_was_triggered_before_its_end_is_open(f: Fixture) {
+    let id = f.register(registration("a", "1", now())).await;
+    let armed = f.claim(1).await.runs.remove(0);
+    let triggered = f.store.schedule_trigger(id).await.unwrap();
+    f.settle(&armed, finish(RunState::Succeeded, None)).await;
+    f.now.advance(60_000);
+    assert_eq!(f.store.prune(10).await.unwrap(), 1, "the run");
+    let row = f.store.schedule_get(id).await.unwrap().unwrap();
+    assert_eq!((row.state, row.iterations), (ScheduleState::Finished, 1));
+    assert!(f.store.schedule_dry().await.unwrap().is_empty());
+    let run = f.claim(1).await.runs.remove(0);
+    assert_eq!((run.id, run.schedule.is_some()), (triggered.run_id, true));
+}
+
+/// A one-shot that an older version registered anew as something that recurs still counts as one.
+async fn what_goes_on_is_not_pruned_with_its_old_runs(f: Fixture) {
+    let id = f.register(registration("a", "1", now())).await;
+    let run = f.claim(1).await.runs.remove(0);
+    f.settle(&run, finish(RunState::Succeeded, Some(Successor::At(START + 90_000)))).await;
+    f.now.advance(60_000);
+    assert_eq!(f.store.prune(10).await.unwrap(), 1, "the run");
+    let row = f.store.schedule_get(id).await.unwrap().unwrap();
+    assert_eq!((row.state, row.iterations), (ScheduleState::Active, 1));
+    assert_eq!(f.armed(id).await, Some(START + 90_000));
 }

@@ -334,7 +334,9 @@ macro_rules! over {
         concat!(
             "(SELECT s.id FROM (SELECT * FROM runs WHERE prune_at <= $1 ORDER BY prune_at LIMIT $2) r
    JOIN schedules s ON s.id = r.schedule_id AND s.revision = r.revision
-  WHERE r.armed AND s.once AND s.state = 0 AND ",
+  WHERE r.armed AND s.once AND s.state = 0
+    AND NOT EXISTS (SELECT 1 FROM runs n
+                     WHERE n.schedule_id = s.id AND n.armed AND n.revision = s.revision AND n.state IN (0, 1)) AND ",
             $is_needed,
             " EXISTS (SELECT 1 FROM runs o WHERE o.schedule_id = s.id AND o.state IN (0, 1)))"
         )

@@ -59,6 +59,8 @@ over AS MATERIALIZED (
            SELECT 1 FROM runs r WHERE r.schedule_id = s.id AND r.state IN (0, 1)) AS is_needed
     FROM old_runs o JOIN schedules s ON s.id = o.schedule_id AND s.revision = o.revision
    WHERE o.armed AND s.once AND s.state = 0
+     -- once registered as a one-shot, and by an older version as something that recurs
+     AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.schedule_id = s.id AND r.armed AND r.revision = s.revision AND r.state IN (0, 1))
      FOR UPDATE OF s),
 old AS MATERIALIZED (
   SELECT s.id, s.state = 2 AND EXISTS (
