@@ -25,3 +25,6 @@ pub(crate) fn date(at_ms: i64) -> String {
     let at = chrono::DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
     at.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
 }
+
+/// An instant in 2090: what is due then is not due while anything is measured.
+pub(crate) const FAR_FUTURE_MS: i64 = 3_786_912_060_000;

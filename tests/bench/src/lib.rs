@@ -16,12 +16,14 @@ mod proc;
 mod report;
 mod rig;
 mod run;
+mod smoke;
 mod stats;
 
 use std::io::Write;
 
 pub use options::Options;
 pub use run::run;
+pub use smoke::smoke;
 
 /// Progress, for whoever watches: not on stdout, which is the table's.
 pub(crate) fn say(text: &str) {

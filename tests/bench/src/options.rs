@@ -1,6 +1,7 @@
 //! The command line, and the sizes that follow from it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -47,16 +48,47 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) burst: usize,
     pub(crate) large_burst: Option<usize>,
+    /// Timers whose lateness is taken.
+    pub(crate) timers: usize,
+    pub(crate) samples: usize,
+    /// Of what is done one at a time with pauses.
+    pub(crate) samples_alone: usize,
+    /// Schedules of every second.
+    pub(crate) sustained: Vec<usize>,
+    pub(crate) sustained_window: Duration,
+    /// What many future schedules are.
+    pub(crate) many: i64,
+    pub(crate) idle_schedules: i64,
+    /// From the last run to a window in which nothing is to happen.
+    pub(crate) settle: Duration,
+    pub(crate) idle_window: Duration,
+    is_quick: bool,
 }
 
 impl Plan {
     pub(crate) fn new(options: &Options) -> Self {
+        let quick = options.quick;
         Self {
             only: options.only.iter().map(|id| id.trim().to_uppercase()).collect(),
             rounds: options.rounds.max(1),
-            burst: if options.quick { 2_000 } else { 10_000 },
-            large_burst: (!options.quick).then_some(100_000),
+            burst: if quick { 2_000 } else { 10_000 },
+            large_burst: (!quick).then_some(100_000),
+            timers: if quick { 100 } else { 500 },
+            samples: if quick { 50 } else { 200 },
+            samples_alone: if quick { 20 } else { 100 },
+            sustained: if quick { vec![500] } else { vec![3_000, 6_000] },
+            sustained_window: Duration::from_secs(if quick { 5 } else { 20 }),
+            many: if quick { 50_000 } else { 1_000_000 },
+            idle_schedules: if quick { 5_000 } else { 100_000 },
+            settle: Duration::from_secs(5),
+            idle_window: Duration::from_secs(if quick { 10 } else { 60 }),
+            is_quick: quick,
         }
+    }
+
+    /// Connections, and how many registrations go over them together.
+    pub(crate) fn registrations(&self) -> [(usize, usize); 2] {
+        if self.is_quick { [(1, 200), (32, 960)] } else { [(1, 2_000), (32, 9_600)] }
     }
 
     pub(crate) fn includes(&self, id: &str) -> bool {

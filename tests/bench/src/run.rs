@@ -17,6 +17,11 @@ use crate::rig::{Rig, base};
 /// Measures what the options ask for and writes the table to stdout.
 pub async fn run(options: &Options) -> Result<ExitCode> {
     let ours = ours(options)?;
+    if options.smoke {
+        let counters = crate::smoke(&ours).await?;
+        write!(std::io::stdout(), "{counters}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let plan = Plan::new(options);
     let mut rig = Rig::start(Server::durable().await?, ours).await?;
     add_base(&mut rig, options)?;

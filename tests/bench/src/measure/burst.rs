@@ -9,9 +9,10 @@ use super::ledger;
 use crate::clock;
 use crate::proc;
 use crate::rig::deployment::{Deployment, Subject};
-use crate::rig::load::{Copies, Template, document};
+use crate::rig::load::{Copies, document};
 use crate::rig::peers::{Job, Peer, Peers};
-use crate::rig::postgres::{Counters, Database};
+use crate::rig::postgres::{Counters, Database, Server};
+use crate::rig::template::Template;
 use crate::rig::{Counter, Rig};
 
 /// Rows that a copy into PostgreSQL surely writes per second, indexes and all.
@@ -36,7 +37,7 @@ pub(crate) struct Burst {
 }
 
 /// Per run, from just before the instant to the last settle.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) database_cpu_us: f64,
     pub(crate) worker_cpu_us: f64,
@@ -48,7 +49,7 @@ pub(crate) struct Cost {
 }
 
 /// When a burst was over: what [`watch`] saw.
-struct Seen {
+pub(super) struct Seen {
     first_us: i64,
     done_us: i64,
     calls: u64,
@@ -71,27 +72,29 @@ pub(crate) async fn of_product(rig: &Rig, subject: &Subject, jobs: usize, worker
     deployment.warm_up(&url).await?;
     let mut api = deployment.connect().await?;
     let template = Template::register(&deployment.database, &mut api, &url, "template").await?;
-    let burst = of_deployment(rig, &deployment, &template, jobs, 0).await;
-    let (burst, before) = burst?;
+    let (burst, before) = of_deployment(rig, &rig.server, &deployment, &template, jobs, 1).await?;
     let database = deployment.stop().await; // what its connections wrote is counted when they close
-    let burst = complete(burst, &database, &before, jobs).await?;
+    let burst = complete(burst, &database, before, jobs).await?;
     rig.server.discard(database).await?;
     Ok(burst)
 }
 
-/// One burst of a deployment that runs, its copies numbered from `from`.
+/// One burst of a deployment that runs on `server`, its copies numbered from `from`.
 pub(crate) async fn of_running(
     rig: &Rig,
+    server: &Server,
     deployment: &Deployment,
     template: &Template,
     jobs: usize,
     from: i64,
 ) -> Result<Burst> {
-    Ok(of_deployment(rig, deployment, template, jobs, from).await?.0)
+    Ok(of_deployment(rig, server, deployment, template, jobs, from).await?.0)
 }
 
+/// The burst, but for its row versions; and how many there were before it.
 async fn of_deployment(
     rig: &Rig,
+    server: &Server,
     deployment: &Deployment,
     template: &Template,
     jobs: usize,
@@ -110,21 +113,21 @@ async fn of_deployment(
     let worker_cpu_ns = || deployment.workers.iter().map(|worker| proc::cpu_ns(worker.pid())).sum();
     clock::sleep_until_ms(due_at - 300).await;
     let row_versions = deployment.database.row_versions().await?;
-    let statements = rig.server.statements(&deployment.roles.worker).await;
+    let statements = server.statements(&deployment.roles.worker).await;
     let before = Before {
         row_versions,
         statements,
         worker_cpu_ns: worker_cpu_ns(),
-        counters: rig.server.counters().await?,
+        counters: server.counters().await?,
         early: early(&mut counter, due_at).await?,
     };
     let is_open = || ledger::has_open(&deployment.database, due_at);
     let seen = watch(&mut counter, jobs, due_at, is_open).await?;
-    let after = rig.server.counters().await?;
+    let after = server.counters().await?;
     let worker_cpu_ns: u64 = worker_cpu_ns();
     tokio::time::sleep(Duration::from_millis(300)).await; // the last claim, which finds nothing, is counted when it is over
-    let statements = rig.server.statements(&deployment.roles.worker).await - before.statements;
-    let wal = rig.server.wal(&before.counters, &after).await?;
+    let statements = server.statements(&deployment.roles.worker).await - before.statements;
+    let wal = server.wal(&before.counters, &after).await?;
     let judged = ledger::judge(&deployment.database, due_at).await?;
     let per = |total: f64| total / jobs as f64;
     let cost = Cost {
@@ -140,7 +143,7 @@ async fn of_deployment(
 }
 
 /// Row versions, once they are all counted.
-async fn complete(mut burst: Burst, database: &Database, before: &i64, jobs: usize) -> Result<Burst> {
+async fn complete(mut burst: Burst, database: &Database, before: i64, jobs: usize) -> Result<Burst> {
     let versions = database.row_versions().await? - before;
     if let Some(cost) = &mut burst.cost {
         cost.row_versions = versions as f64 / jobs as f64;
@@ -244,13 +247,18 @@ async fn start_workers(
 }
 
 /// Calls just before the instant: there may be none.
-async fn early(counter: &mut Counter<'_>, due_at: i64) -> Result<u64> {
+pub(super) async fn early(counter: &mut Counter<'_>, due_at: i64) -> Result<u64> {
     clock::sleep_until_ms(due_at - 10).await;
     counter.count().await
 }
 
 /// Waits until every job was called and nothing is open, or patience ends.
-async fn watch<F>(counter: &mut Counter<'_>, jobs: usize, due_at: i64, is_open: impl Fn() -> F) -> Result<Seen>
+pub(super) async fn watch<F>(
+    counter: &mut Counter<'_>,
+    jobs: usize,
+    due_at: i64,
+    is_open: impl Fn() -> F,
+) -> Result<Seen>
 where
     F: Future<Output = Result<bool>>,
 {
@@ -273,7 +281,7 @@ where
 }
 
 impl Seen {
-    fn burst(&self, due_at: i64, jobs: usize, lost: i64, early: i64, cost: Option<Cost>) -> Burst {
+    pub(super) fn burst(&self, due_at: i64, jobs: usize, lost: i64, early: i64, cost: Option<Cost>) -> Burst {
         let seconds = (self.done_us - due_at * 1000) as f64 / 1e6;
         Burst {
             per_s: if self.is_done { jobs as f64 / seconds } else { 0.0 },

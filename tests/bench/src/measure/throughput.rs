@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::burst::{self, Burst, Cost};
+use super::roofline;
 use crate::options::Plan;
 use crate::report::Condition::{AtLeastTimes, AtMost};
 use crate::report::{Kind, Report, Row};
@@ -23,8 +24,8 @@ enum Contender<'a> {
 /// P5, and P6 with it.
 pub(crate) async fn bursts(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let goal = "≥ 2.5 × base, ≥ 1.5 × the best peer";
-    let conditions = [AtLeastTimes(1.5, Kind::Peer), AtLeastTimes(2.5, Kind::Base)];
+    let goal = "≥ 1.5 × the best peer, ≥ 2.5 × base, ≥ 0.6 × roofline";
+    let conditions = [AtLeastTimes(1.5, Kind::Peer), AtLeastTimes(2.5, Kind::Base), AtLeastTimes(0.6, Kind::Limit)];
     let row = Row::rate("P5", format!("{} due at once, 1 worker", plan.burst), "runs/s").goal(goal, &conditions);
     rows.extend(burst_rows(rig, plan, report, row, plan.burst, 1).await?);
 
@@ -56,6 +57,9 @@ async fn burst_rows(
     let mut costs = cost_rows(jobs);
     let mut firsts = Vec::new();
     for round in 0..plan.rounds {
+        if jobs == plan.burst {
+            rate.add("roofline: HTTP client and SQL sharing the CPU", Kind::Limit, roofline::rate(rig, jobs).await?);
+        }
         for contender in contenders(rig, round, workers == 1 && jobs <= plan.burst) {
             let (name, kind) = (contender.name(), contender.kind());
             let jobs = if matches!(contender, Contender::Peer(peer) if !peer.is_tuned()) { AS_THEY_COME } else { jobs };

@@ -40,6 +40,5 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Base => "base",
         Kind::Peer => "peer",
         Kind::Limit => "limit",
-        Kind::Probe => "probe",
     }
 }

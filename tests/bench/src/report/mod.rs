@@ -46,8 +46,6 @@ pub(crate) enum Kind {
     Peer,
     /// What this machine can do at best.
     Limit,
-    /// Shown for what it explains; compared with nothing.
-    Probe,
 }
 
 /// A part of a goal that can be judged by numbers.
@@ -56,7 +54,6 @@ pub(crate) enum Condition {
     /// Ours over theirs, within each round.
     AtLeastTimes(f64, Kind),
     AtMostTimes(f64, Kind),
-    AtLeast(f64),
     AtMost(f64),
 }
 
@@ -170,7 +167,6 @@ impl Row {
         let held = self.conditions.iter().map(|condition| match *condition {
             Condition::AtLeastTimes(least, kind) => times(kind).map(|ratio| ratio >= least),
             Condition::AtMostTimes(most, kind) => times(kind).map(|ratio| ratio <= most),
-            Condition::AtLeast(least) => Some(ours >= least),
             Condition::AtMost(most) => Some(ours <= most),
         });
         let held: Vec<Option<bool>> = held.collect();
@@ -250,13 +246,13 @@ mod tests {
             row.add("fast", Kind::Peer, 200.0);
             row
         };
-        use Condition::{AtLeast, AtLeastTimes};
+        use Condition::{AtLeastTimes, AtMost};
         for (conditions, expected) in [
             (vec![], Met::Person),
             (vec![AtLeastTimes(2.5, Kind::Base), AtLeastTimes(1.5, Kind::Peer)], Met::Yes),
             (vec![AtLeastTimes(2.5, Kind::Base), AtLeastTimes(1.6, Kind::Peer)], Met::No),
             (vec![AtLeastTimes(2.5, Kind::Base), AtLeastTimes(0.6, Kind::Limit)], Met::Unknown),
-            (vec![AtLeast(301.0), AtLeastTimes(0.6, Kind::Limit)], Met::No),
+            (vec![AtMost(299.0), AtLeastTimes(0.6, Kind::Limit)], Met::No),
         ] {
             assert_eq!(row(&conditions).met(), expected, "{conditions:?}");
         }

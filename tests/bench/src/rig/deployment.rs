@@ -1,7 +1,7 @@
 //! The product under test as processes: API, monitor and workers with the settings they come with.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use reveille_testkit::{Process, Ready, Redis, eventually};
@@ -24,9 +24,9 @@ pub(crate) struct Subject {
 pub(crate) struct Deployment {
     pub(crate) database: Database,
     pub(crate) roles: Roles,
-    pub(crate) monitor: Member,
+    pub(crate) api: Member,
     pub(crate) workers: Vec<Member>,
-    api: Member,
+    monitor: Member,
     listen: String,
 }
 
@@ -40,6 +40,8 @@ pub(crate) struct Roles {
 /// A process of the deployment.
 pub(crate) struct Member {
     process: Process,
+    /// From its start until it was ready.
+    pub(crate) ready_in: Duration,
 }
 
 /// Starts processes of one deployment.
@@ -54,18 +56,18 @@ struct Starter<'a> {
 impl Deployment {
     /// A migrated database and all roles; returns when they are ready.
     pub(crate) async fn start(subject: &Subject, server: &Server, redis: &Redis, workers: usize) -> Result<Self> {
-        Self::start_with(subject, server, redis, workers, &[]).await
+        Self::attach(subject, server, redis, server.database().await?, workers, &[]).await
     }
 
-    /// The same with further settings for the monitor.
-    pub(crate) async fn start_with(
+    /// On a database that is there; what a deployment before it left is in it.
+    pub(crate) async fn attach(
         subject: &Subject,
         server: &Server,
         redis: &Redis,
+        database: Database,
         workers: usize,
         monitor_settings: &[&str],
     ) -> Result<Self> {
-        let database = server.database().await?;
         let namespace = redis.fresh_namespace();
         let starter = Starter { binary: &subject.binary, server, database: &database.url, redis, namespace };
         let (api, api_role, ready) = starter.start(&["api", "--listen", "127.0.0.1:0"]).await;
@@ -128,6 +130,7 @@ impl Starter<'_> {
     async fn start_as(&self, role: &str, command: &[&str]) -> (Member, Ready) {
         let url = self.database.replacen("postgres://postgres@", &format!("postgres://{role}@"), 1);
         let redis = self.redis.url();
+        let began = Instant::now();
         let process = Process::builder(self.binary)
             .args(command)
             .args(["--database-url", &url, "--redis-url", &redis, "--namespace", &self.namespace])
@@ -135,6 +138,6 @@ impl Starter<'_> {
             .with_ready_file()
             .start();
         let ready = process.wait_ready(PATIENCE).await;
-        (Member { process }, ready)
+        (Member { process, ready_in: began.elapsed() }, ready)
     }
 }

@@ -2,11 +2,13 @@
 
 pub(crate) mod base;
 pub(crate) mod deployment;
+pub(crate) mod embedded;
 pub(crate) mod load;
 pub(crate) mod nginx;
 pub(crate) mod peers;
 pub(crate) mod postgres;
 pub(crate) mod sink;
+pub(crate) mod template;
 
 use std::path::PathBuf;
 
@@ -18,7 +20,6 @@ use self::nginx::Nginx;
 use self::peers::Peers;
 use self::postgres::Server;
 use self::sink::Sink;
-use crate::clock;
 
 /// Everything that lives as long as the benchmark.
 pub(crate) struct Rig {
@@ -33,7 +34,6 @@ pub(crate) struct Rig {
     pub(crate) peers: Option<Peers>,
     /// What is left out, and why.
     pub(crate) left_out: Vec<String>,
-    pub(crate) started_ms: i64,
 }
 
 /// The sink of throughput: cheap, and counting.
@@ -56,14 +56,15 @@ impl Rig {
     }
 
     pub(crate) async fn start(server: Server, ours: PathBuf) -> Result<Self> {
-        let mut left_out = Vec::new();
-        let traffic = match Nginx::start().await? {
-            Some(nginx) => Traffic::Nginx(nginx),
-            None => {
-                left_out.push("nginx is not installed: the benchmark's own sink takes its place".to_owned());
-                Traffic::Own(Sink::start().await?)
-            }
+        let Some(nginx) = Nginx::start().await? else {
+            let mut rig = Self::with_sink(server, ours, Traffic::own().await?).await?;
+            rig.left_out.push("nginx is not installed: the benchmark's own sink takes its place".to_owned());
+            return Ok(rig);
         };
+        Self::with_sink(server, ours, Traffic::Nginx(nginx)).await
+    }
+
+    pub(crate) async fn with_sink(server: Server, ours: PathBuf, traffic: Traffic) -> Result<Self> {
         Ok(Self {
             server,
             redis: Redis::start().await,
@@ -72,13 +73,16 @@ impl Rig {
             ours: Subject { name: "ours", binary: ours },
             base: None,
             peers: None,
-            left_out,
-            started_ms: clock::wall_ms(),
+            left_out: Vec::new(),
         })
     }
 }
 
 impl Traffic {
+    pub(crate) async fn own() -> Result<Self> {
+        Ok(Self::Own(Sink::start().await?))
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address())
     }

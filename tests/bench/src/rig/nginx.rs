@@ -31,7 +31,7 @@ http {
 
 /// The server; ends with this value.
 pub(crate) struct Nginx {
-    process: Process,
+    _process: Process,
     address: String,
 }
 
@@ -60,15 +60,11 @@ impl Nginx {
         let address = format!("127.0.0.1:{port}");
         eventually_some(Duration::from_secs(10), "nginx answers", || async { Connection::open(&address).await.ok() })
             .await;
-        Ok(Some(Self { process, address }))
+        Ok(Some(Self { _process: process, address }))
     }
 
     pub(crate) fn address(&self) -> &str {
         &self.address
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
     }
 
     /// A counter that begins at nothing.

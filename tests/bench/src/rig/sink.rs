@@ -23,8 +23,6 @@ use crate::clock::wall_us;
 pub(crate) struct Arrival {
     /// The path and its query.
     pub(crate) path: String,
-    /// Which run it was, as the product says it.
-    pub(crate) run: String,
     /// The instant the run stands for, as the product says it.
     pub(crate) nominal: String,
     /// When its head was here: unix microseconds.
@@ -139,7 +137,7 @@ async fn record(shared: &Shared, request: Request<Incoming>) -> Result<Response<
         value.unwrap_or_default().to_owned()
     };
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-    let arrival = Arrival { path, run: header("idempotency-key"), nominal: header("x-reveille-nominal-time"), at_us };
+    let arrival = Arrival { path, nominal: header("x-reveille-nominal-time"), at_us };
     let count = {
         let mut arrivals = shared.lock();
         arrivals.push(arrival);
