@@ -15,10 +15,11 @@ COPY api/Cargo.toml api/
 COPY monitor/Cargo.toml monitor/
 COPY shared/Cargo.toml shared/
 COPY worker/Cargo.toml worker/
+COPY tests/bench/Cargo.toml tests/bench/
 COPY tests/kit/Cargo.toml tests/kit/
-RUN mkdir -p src api/src monitor/src shared/src worker/src tests/kit/src tests/it \
+RUN mkdir -p src api/src monitor/src shared/src worker/src tests/bench/src tests/kit/src tests/it \
  && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs >/dev/null \
- && touch api/src/lib.rs monitor/src/lib.rs shared/src/lib.rs worker/src/lib.rs tests/kit/src/lib.rs \
+ && touch api/src/lib.rs monitor/src/lib.rs shared/src/lib.rs worker/src/lib.rs tests/bench/src/lib.rs tests/kit/src/lib.rs \
  && cargo build --profile image --locked --features kafka-tls
 COPY . .
 # The time of a copied file may lie before the build of the empty ones above.
