@@ -14,7 +14,9 @@ const RUNS: usize = 2_000;
 const WINDOW: Duration = Duration::from_secs(5);
 /// Bounds of what the product does today, with room: the goals are the table's business.
 const STATEMENTS_PER_RUN: f64 = 0.05;
-const ROW_VERSIONS_PER_RUN: f64 = 3.2;
+const ROW_VERSIONS_PER_RUN: f64 = 2.2;
+/// The goal is 1229; what runs in the background of a server may add to it.
+const WAL_BYTES_PER_RUN: f64 = 1400.0;
 
 /// Measures the counters of `binary`, and answers them in words. An error names the first that is off.
 pub async fn smoke(binary: &Path) -> Result<String> {
@@ -37,6 +39,7 @@ pub async fn smoke(binary: &Path) -> Result<String> {
         WINDOW.as_secs(),
     );
     ensure!(burst.lost == 0, "lost runs: {text}");
+    ensure!(cost.wal_bytes <= WAL_BYTES_PER_RUN, "WAL: {text}");
     ensure!(burst.early == 0, "early runs: {text}");
     ensure!(cost.statements <= STATEMENTS_PER_RUN, "more than {STATEMENTS_PER_RUN} statements per run: {text}");
     ensure!(cost.row_versions <= ROW_VERSIONS_PER_RUN, "more than {ROW_VERSIONS_PER_RUN} row versions per run: {text}");
