@@ -311,20 +311,6 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// The same failure for another caller who had a share in the statement. One that is not the database's being
-    /// away is nobody's but its own, and comes out as [`StoreError::Broken`].
-    pub fn shared(&self) -> Self {
-        match self {
-            Self::Unavailable(error) => Self::Unavailable(std::io::Error::other(error.to_string()).into()),
-            other => Self::Broken(other.to_string()),
-        }
-    }
-
-    /// The failure of whoever asks while the process ends.
-    pub fn closed() -> Self {
-        Self::Unavailable(sqlx::Error::PoolClosed)
-    }
-
     /// Whether the same call may succeed later although nobody changed anything here: the database was
     /// away, not wrong.
     pub fn is_passing(&self) -> bool {
