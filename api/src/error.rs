@@ -109,6 +109,13 @@ impl From<DocumentError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// One failure may be answered to several.
+impl From<&StoreError> for Problem {
+    fn from(error: &StoreError) -> Self {
         match error {
             StoreError::NotFound => Self::not_found("there is no schedule with this id"),
             StoreError::ClientKeyTaken(holder) => Self::new(
@@ -117,7 +124,7 @@ impl From<StoreError> for Problem {
                 "the client key belongs to another schedule",
                 format!("schedule {holder} has this client key"),
             ),
-            StoreError::WrongState(state) => wrong_state(state),
+            StoreError::WrongState(state) => wrong_state(*state),
             StoreError::OccurrenceTaken { .. } | StoreError::RevisionMoved => Self::new(
                 StatusCode::CONFLICT,
                 "occurrence_taken",

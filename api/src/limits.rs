@@ -1,7 +1,8 @@
 //! What one application may take from the others: requests per second, schedules, runs due in the same minute.
 //!
 //! The rate is counted in this process, the quotas by the store. Several requests at the same moment may exceed a
-//! quota by as many: it protects against floods, it is no account.
+//! quota by as many: it protects against floods, it is no account. A quota costs each registration a statement or two
+//! of its own; without any there is none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -23,9 +23,8 @@ use reveille_shared::runtime::seal::Sealer;
 use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::runtime::trace::Tracer;
 use reveille_shared::store::{Claim, InjectedNow, Store, StoreSettings};
+use reveille_testkit::Postgres;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -47,12 +46,13 @@ pub(crate) struct Api {
     router: Router,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) faults: Faults,
     pub(crate) metrics: Metrics,
     pub(crate) context: Context,
     clock: TestClock,
-    now: InjectedNow,
+    pub(crate) now: InjectedNow,
     pub(crate) lifecycle: Lifecycle,
-    folder: Option<TempDir>,
+    _folder: Option<TempDir>,
 }
 
 pub(crate) struct Answer {
@@ -68,12 +68,21 @@ impl Api {
 
     pub(crate) async fn start_with(settings: Settings, bus: Arc<dyn Bus>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("api.db").display());
+        Self { _folder: Some(folder), ..Self::start_at(&url, settings, bus).await }
+    }
+
+    pub(crate) async fn start_on_postgres() -> Self {
+        let url = Postgres::shared().await.fresh_database().await;
+        Self::start_at(&url, Settings::default(), Arc::new(LocalBus::new())).await
+    }
+
+    async fn start_at(url: &str, settings: Settings, bus: Arc<dyn Bus>) -> Self {
         let now = InjectedNow::new(START);
         let store_settings = StoreSettings { injected_now: Some(now.clone()), ..StoreSettings::default() };
-        let url = format!("sqlite:{}", folder.path().join("api.db").display());
-        let store = reveille_shared::store::open(&url, store_settings).await.unwrap();
+        let store = reveille_shared::store::open(url, store_settings).await.unwrap();
         store.migrate().await.unwrap();
-        Self { folder: Some(folder), ..Self::over(store, now, settings, bus) }
+        Self::over(store, now, settings, bus)
     }
 
     /// An API of other settings on the same store.
@@ -85,7 +94,7 @@ impl Api {
         let clock = TestClock::new();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let db_clock = DbClock::new(shared_clock.clone()); // knows nothing yet, as in a process that only serves the API
-        let (lifecycle, metrics) = (Lifecycle::new(), Metrics::new());
+        let (lifecycle, faults, metrics) = (Lifecycle::new(), Faults::none(), Metrics::new());
         let context = Context {
             store: store.clone(),
             hints: Hinter::spawn(bus.clone(), shared_clock, &lifecycle),
@@ -94,18 +103,19 @@ impl Api {
             metrics: metrics.clone(),
             tracer: Tracer::off(),
             lifecycle: lifecycle.clone(),
-            faults: Faults::none(),
+            faults: faults.clone(),
         };
         Self {
             router: router(context.clone(), settings),
             context,
             store,
             bus,
+            faults,
             metrics,
             clock,
             now,
             lifecycle,
-            folder: None,
+            _folder: None,
         }
     }
 
@@ -113,19 +123,6 @@ impl Api {
     pub(crate) fn pass(&self, duration: Duration) {
         self.clock.advance(duration);
         self.now.advance(i64::try_from(duration.as_millis()).unwrap());
-    }
-
-    /// The database's clock is set back, and nobody is told.
-    pub(crate) fn set_back(&self, duration: Duration) {
-        self.now.advance(-i64::try_from(duration.as_millis()).unwrap());
-    }
-
-    /// Holds the database's write lock, as another process may, until the connection is closed.
-    pub(crate) async fn hold_writers(&self) -> SqliteConnection {
-        let path = self.folder.as_ref().unwrap().path().join("api.db");
-        let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
-        connection
     }
 
     /// Serves it on a socket; answers the address.

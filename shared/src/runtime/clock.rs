@@ -125,13 +125,16 @@ pub struct DbClock {
 #[derive(Clone, Copy)]
 struct Known {
     offset: i64,
-    /// When it was last confirmed.
+    /// When it was observed or confirmed last.
     at: Duration,
 }
 
 /// A statement's answer that is further behind than this tells of a clock that was set back, the time left aside
 /// that the statement took.
 const STEP_MS: i64 = 1000;
+
+/// An answer that is not further behind than this confirms what is known: that is not further ahead of the database.
+const CONFIRMS_MS: i64 = 20;
 
 impl DbClock {
     /// Knows nothing yet.
@@ -147,7 +150,8 @@ impl DbClock {
 
     /// Learns from a statement, sent at `sent_at`, that answered with its `now`. A large claim or settle is answered
     /// tens of milliseconds after that; taken as it is, it would make the next wake as late, and arm what is
-    /// registered for an instant that has passed. So an answer may put the clock on, not back.
+    /// registered for an instant that has passed. So an answer may put the clock on, not back. One that is further
+    /// behind than a moment does not confirm it either: a small step back looks the same, and must not stay unseen.
     pub fn learn(&self, now: UnixMs, sent_at: Duration) {
         let took = self.clock.monotonic().saturating_sub(sent_at);
         let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
@@ -156,7 +160,9 @@ impl DbClock {
         if !self.is_known() || !is_only_late {
             return self.observe(now);
         }
-        if let Some(known) = &mut *self.known.lock().unwrap_or_else(PoisonError::into_inner) {
+        if behind_ms <= CONFIRMS_MS
+            && let Some(known) = &mut *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        {
             known.at = self.clock.monotonic();
         }
     }
@@ -171,7 +177,7 @@ impl DbClock {
         self.known().is_some()
     }
 
-    /// Whether it was observed within this time: a clock that was set since then is noticed by then.
+    /// Whether it was observed or confirmed within this time.
     pub fn is_fresh(&self, within: Duration) -> bool {
         self.known().is_some_and(|known| self.clock.monotonic() < known.at.saturating_add(within))
     }
@@ -235,9 +241,10 @@ mod tests {
         clock.learn(50_000, test_clock.monotonic());
         test_clock.advance(Duration::from_millis(9999));
         assert!(clock.is_fresh(within));
-        clock.learn(59_000, test_clock.monotonic()); // behind, and a confirmation all the same
+        clock.learn(59_979, test_clock.monotonic()); // behind, and a confirmation all the same
         test_clock.advance(Duration::from_millis(9999));
         assert!(clock.is_fresh(within));
+        clock.learn(69_977, test_clock.monotonic()); // late, or set back by a little
         test_clock.advance(Duration::from_millis(1));
         assert!(!clock.is_fresh(within));
     }

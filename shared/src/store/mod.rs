@@ -296,7 +296,9 @@ impl From<sqlx::Error> for StoreError {
     /// Everything that another try, another connection or a recovered server may mend is `Unavailable`.
     fn from(error: sqlx::Error) -> Self {
         let lasting = match &error {
-            sqlx::Error::Database(database) => database.is_unique_violation() || database.is_check_violation(),
+            sqlx::Error::Database(database) => {
+                database.is_unique_violation() || database.is_check_violation() || refuses_the_data(database.as_ref())
+            }
             sqlx::Error::ColumnNotFound(_)
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
@@ -309,20 +311,6 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// The same failure for another caller who had a share in the statement. One that is not the database's being
-    /// away is nobody's but its own, and comes out as [`StoreError::Broken`].
-    pub fn shared(&self) -> Self {
-        match self {
-            Self::Unavailable(error) => Self::Unavailable(std::io::Error::other(error.to_string()).into()),
-            other => Self::Broken(other.to_string()),
-        }
-    }
-
-    /// The failure of whoever asks while the process ends.
-    pub fn closed() -> Self {
-        Self::Unavailable(sqlx::Error::PoolClosed)
-    }
-
     /// Whether the same call may succeed later although nobody changed anything here: the database was
     /// away, not wrong.
     pub fn is_passing(&self) -> bool {
@@ -334,6 +322,23 @@ impl StoreError {
             _ => false,
         }
     }
+
+    /// Whether one member of a batch may be at fault alone: the database answered, nothing was written, and the
+    /// others may succeed without it.
+    pub fn may_be_of_one(&self) -> bool {
+        match self {
+            // A row that somebody holds locked for long; everything else that passes is the database's own trouble.
+            Self::Unavailable(sqlx::Error::Database(database)) => database.code().as_deref() == Some("55P03"),
+            Self::Unavailable(_) | Self::SchemaBehind | Self::Migration(_) => false,
+            _ => true,
+        }
+    }
+}
+
+/// SQLSTATE classes 22 (data exception) and 54 (program limit exceeded): the same data is refused again. SQLite's codes
+/// are no SQLSTATEs, which have five characters.
+fn refuses_the_data(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.len() == 5 && (code.starts_with("22") || code.starts_with("54")))
 }
 
 /// Whole milliseconds of a duration, as the statements take them.

@@ -13,7 +13,7 @@ use reveille_shared::store::{
 };
 use reveille_testkit::Postgres;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -183,4 +183,28 @@ pub(crate) async fn buffers(
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DEALLOCATE {name}"))).execute(&mut *connection).await.unwrap();
     let root = &plan[0]["Plan"];
     root["Shared Hit Blocks"].as_i64().unwrap() + root["Shared Read Blocks"].as_i64().unwrap()
+}
+
+/// What a database refuses of one member is told apart from its being away: the others can be written without it.
+#[tokio::test]
+async fn a_refusal_that_may_be_of_one_is_told_from_an_outage() {
+    let url = Postgres::shared().await.fresh_database().await;
+    let store = store(&url).await;
+    store.schedule_upsert(&[due_now(1, 1)]).await.unwrap();
+
+    let unwritable = Registration { name: "\0".to_owned(), ..due_now(2, 1) };
+    let refusal = store.schedule_upsert(&[due_now(3, 1), unwritable]).await.unwrap_err();
+    assert!(matches!(refusal, StoreError::Broken(_)) && refusal.may_be_of_one(), "{refusal:?}");
+
+    let mut somebody = PgConnection::connect(&url).await.unwrap();
+    let mut holds = somebody.begin().await.unwrap();
+    sqlx::query("SELECT id FROM schedules FOR UPDATE").execute(&mut *holds).await.unwrap();
+    let refusal = store.schedule_upsert(&[due_now(1, 2), due_now(3, 1)]).await.unwrap_err();
+    assert!(matches!(refusal, StoreError::Unavailable(_)) && refusal.may_be_of_one(), "{refusal:?}");
+    store.schedule_upsert(&[due_now(3, 1)]).await.unwrap();
+    holds.rollback().await.unwrap();
+
+    store.close().await;
+    let outage = store.schedule_upsert(&[due_now(1, 2), due_now(3, 1)]).await.unwrap_err();
+    assert!(matches!(outage, StoreError::Unavailable(_)) && !outage.may_be_of_one(), "{outage:?}");
 }

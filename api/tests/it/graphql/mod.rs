@@ -22,7 +22,7 @@ async fn data(api: &Api, query: &str, variables: Value) -> Value {
     answer.json["data"].clone()
 }
 
-async fn ask(api: &Api, query: &str, variables: Value) -> Answer {
+pub(crate) async fn ask(api: &Api, query: &str, variables: Value) -> Answer {
     post(api, "application/json", &json!({"query": query, "variables": variables}).to_string()).await
 }
 

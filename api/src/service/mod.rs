@@ -1,38 +1,33 @@
 //! What can be asked of the scheduler, whatever the surface: register, update, show, delete, pause,
 //! resume, trigger, preview. Validates, calls the store, and after the commit hints.
 
-use std::time::Duration;
+mod register;
 
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::access::Scope;
-use reveille_shared::model::document::{self, Defaults, Parsed};
+use reveille_shared::model::document::{self, Defaults};
 use reveille_shared::model::policy::Plan;
-use reveille_shared::model::schedule::{ClientKey, Definition};
-use reveille_shared::model::secret::is_masked;
-use reveille_shared::model::timing::{ArmAt, Arming, PreviewedInstant, Timing, TimingError, TimingKind};
+use reveille_shared::model::schedule::ClientKey;
+use reveille_shared::model::timing::{Arming, PreviewedInstant, Timing, TimingError};
 use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::seal::Sealer;
 use reveille_shared::store::{
-    AttemptRow, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, Registration, RunRow, ScheduleFilter,
-    ScheduleRow, Selection, StoreError, Triggered, Upserted,
+    AttemptRow, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, RunRow, ScheduleFilter, ScheduleRow, Selection,
+    StoreError, Triggered,
 };
-use uuid::Uuid;
 
+pub(crate) use self::register::Registered;
+use crate::Settings;
 use crate::auth::Caller;
-use crate::commit::commit;
+use crate::commit::{Armed, commit, estimated};
 use crate::error::Problem;
 use crate::limits::Limits;
 use crate::registrar::Registrar;
-use crate::{Settings, secret};
 
 /// How often a registration picks a later instant because the one it picked has a run already.
 const ARMING_TRIES: usize = 5;
-
-/// How long an observation of the database's clock is good enough to arm a calendar by. By then a clock that was set
-/// is noticed; what drifts apart in this time is less than a statement takes.
-const CLOCK_IS_GOOD_FOR: Duration = Duration::from_secs(10);
 
 /// The scheduler as its callers see it. Cloning shares it.
 #[derive(Clone)]
@@ -47,24 +42,11 @@ pub struct Service {
     traceparent: Option<TraceParent>,
 }
 
-/// A registration that took effect.
-#[derive(Clone, Debug)]
-pub struct Registered {
-    /// The schedule's id, old or new.
-    pub id: ScheduleId,
-    /// Its name as stored.
-    pub name: String,
-    /// Its client key as stored.
-    pub client: ClientKey,
-    /// Fields that were left out because nobody knows them.
-    pub warnings: Vec<String>,
-}
-
 impl Service {
     /// A service on these parts, for the operator.
     pub fn new(context: Context, settings: &Settings) -> Self {
         Self {
-            registrar: Registrar::spawn(&context),
+            registrar: Registrar::new(context.clone()),
             context,
             defaults: settings.defaults(),
             sealer: settings.sealer.clone(),
@@ -83,105 +65,6 @@ impl Service {
     #[must_use]
     pub fn traced(self, traceparent: Option<TraceParent>) -> Self {
         Self { traceparent, ..self }
-    }
-
-    /// Registers a document by its client key.
-    ///
-    /// # Errors
-    /// 400 or 422 for the document, 503 without a database.
-    pub async fn register(&self, body: &[u8], strict: bool) -> Result<Registered, Problem> {
-        self.caller.needs(Scope::Write)?;
-        let mut parsed = document::parse(body, &self.defaults, strict)?;
-        self.caller.owns(&parsed.definition.client.application)?;
-        let mut sealer = self.sealer.clone();
-        if is_masked(&parsed.definition) {
-            let stored = self.context.store.schedule_payload_by_client(&parsed.definition.client).await?;
-            sealer = self.restore(&mut parsed.definition, stored.as_deref())?;
-        }
-        self.write(Uuid::now_v7(), parsed, &sealer, Write::Upsert).await
-    }
-
-    /// Replaces the schedule with this id.
-    ///
-    /// # Errors
-    /// As [`Service::register`]; 404; 409 when the client key belongs to another schedule.
-    pub async fn update(&self, id: ScheduleId, body: &[u8], strict: bool) -> Result<Registered, Problem> {
-        self.caller.needs(Scope::Write)?;
-        self.visible(id).await?;
-        let mut parsed = document::parse(body, &self.defaults, strict)?;
-        self.caller.owns(&parsed.definition.client.application)?;
-        let mut sealer = self.sealer.clone();
-        if is_masked(&parsed.definition) {
-            let stored = self.context.store.schedule_get(id).await?.ok_or(StoreError::NotFound)?;
-            sealer = self.restore(&mut parsed.definition, Some(&stored.payload))?;
-        }
-        self.write(id, parsed, &sealer, Write::Update).await
-    }
-
-    /// Puts stored secrets where their masks are; answers the sealer that knows all of them as such.
-    fn restore(&self, definition: &mut Definition, payload: Option<&str>) -> Result<Sealer, Problem> {
-        let stored: Option<Definition> = payload.and_then(|payload| serde_json::from_str(payload).ok());
-        let sealer = stored.as_ref().map_or_else(|| self.sealer.clone(), |stored| self.sealer.covering(stored));
-        secret::restore(&sealer, definition, stored.as_ref())?;
-        Ok(sealer)
-    }
-
-    async fn write(
-        &self,
-        id: ScheduleId,
-        parsed: Parsed,
-        sealer: &Sealer,
-        write: Write,
-    ) -> Result<Registered, Problem> {
-        let Parsed { mut definition, timing, warnings } = parsed;
-        // Nobody could follow a link to a trace that is not recorded.
-        definition.traceparent = self.traceparent.filter(|traceparent| traceparent.sampled);
-        let mut sealed = definition.clone();
-        sealer.seal(&mut sealed).map_err(secret::no_key)?;
-        let payload = serde_json::to_string(&sealed).map_err(|error| {
-            tracing::error!(error = %error, "a valid document could not be written");
-            crate::error::internal()
-        })?;
-        let now = self.arming_now(definition.kind).await?;
-        let mut registration = Registration {
-            id,
-            client: definition.client.clone(),
-            name: definition.name.clone(),
-            fingerprint: sealer.fingerprint(&definition),
-            payload,
-            queue: definition.queue.clone(),
-            priority: definition.priority,
-            arming: arming(&timing, now)?,
-            run_id: Uuid::now_v7(),
-            history_check: definition.task.history_check,
-        };
-        let due_at = match registration.arming.at {
-            ArmAt::At(at) => at.max(now),
-            ArmAt::AfterMs(after_ms) => now.saturating_add(after_ms),
-        };
-        self.limits.check(&self.context, &registration, due_at).await?;
-        let mut tries = 0;
-        let written = loop {
-            let written = match write {
-                Write::Upsert => self.registrar.register(registration.clone()).await.map(|schedule| schedule.id),
-                Write::Update => self.replace(&registration).await,
-            };
-            match written {
-                Err(StoreError::OccurrenceTaken { latest }) if tries < ARMING_TRIES => {
-                    tries += 1;
-                    registration.arming = arming(&timing, latest.max(now))?;
-                }
-                outcome => break outcome?,
-            }
-        };
-        Ok(Registered { id: written, name: definition.name, client: definition.client, warnings })
-    }
-
-    async fn replace(&self, registration: &Registration) -> Result<ScheduleId, StoreError> {
-        let replaced = self.context.store.schedule_update(registration);
-        let armed = |upserted: &Upserted| upserted.armed_min;
-        commit(&self.context, registration.arming.at, replaced, armed).await?;
-        Ok(registration.id)
     }
 
     /// The schedule with this id.
@@ -265,7 +148,8 @@ impl Service {
             let Plan { definition, timing } = stored_plan(&row)?;
             let arming = arming(&timing, self.arming_now(definition.kind).await?.max(taken))?;
             let resumed = self.context.store.schedule_resume(id, row.revision, &arming);
-            match commit(&self.context, arming.at, resumed, |due_at| *due_at).await {
+            let intended = estimated(&self.context.clock, arming.at);
+            match commit(&self.context, intended, resumed, |due_at| Armed::by_resume(arming.at, *due_at)).await {
                 Err(StoreError::OccurrenceTaken { latest }) => taken = latest,
                 Err(StoreError::RevisionMoved) => {}
                 outcome => return Ok(outcome.map(|_| ())?),
@@ -282,7 +166,7 @@ impl Service {
         self.caller.needs(Scope::Write)?;
         self.visible(id).await?;
         let triggered = self.context.store.schedule_trigger(id);
-        Ok(commit(&self.context, ArmAt::AfterMs(0), triggered, |triggered| Some(triggered.due_at)).await?)
+        Ok(commit(&self.context, self.context.clock.now_ms(), triggered, Armed::by_trigger).await?)
     }
 
     /// Runs of a schedule, newest nominal instant first.
@@ -386,27 +270,6 @@ impl Service {
     pub(crate) fn context(&self) -> &Context {
         &self.context
     }
-
-    /// The instant a schedule is armed from. What a calendar fires first hangs on it, so it must be the database's:
-    /// known from what was answered lately, or asked for. The other timings leave the arithmetic to the statement
-    /// that arms them.
-    async fn arming_now(&self, kind: TimingKind) -> Result<UnixMs, StoreError> {
-        let clock = &self.context.clock;
-        if kind == TimingKind::Cron && !clock.is_fresh(CLOCK_IS_GOOD_FOR) {
-            let sent_at = clock.clock().monotonic();
-            clock.learn(self.context.store.ping().await?, sent_at);
-        }
-        Ok(clock.now_ms())
-    }
-}
-
-/// Which schedule a document is written to.
-#[derive(Clone, Copy)]
-enum Write {
-    /// That of its client key.
-    Upsert,
-    /// That of the path's id.
-    Update,
 }
 
 fn arming(timing: &Timing, after: UnixMs) -> Result<Arming, Problem> {
