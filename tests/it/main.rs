@@ -6,7 +6,7 @@
     reason = "a test that cannot set itself up fails by panicking"
 )]
 
-mod benchmark;
+mod bench;
 mod binary;
 mod bulk;
 mod canary;

@@ -50,7 +50,9 @@ pub(crate) async fn table(
             Ok(rows) => report.rows.extend(rows),
             Err(error) => {
                 crate::say(&format!("{id} failed: {error:#}"));
-                report.rows.push(Row::new(id, "failed", "").note(format!("{error:#}")));
+                let error = format!("{error:#}");
+                let line = error.lines().next().unwrap_or_default().to_owned();
+                report.rows.push(Row::new(id, "failed", "").note(line));
             }
         }
         after_each(report)?;

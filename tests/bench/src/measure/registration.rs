@@ -42,11 +42,8 @@ pub(crate) async fn lines(rig: &Rig, plan: &Plan) -> Result<Vec<Row>> {
             publishes.add_product(subject.name, spent / registered as f64);
             if subject.name == "ours" {
                 for (row, (clients, count)) in rows.iter_mut().zip(plan.registrations()) {
-                    row.add("pgbench, the same rows in one statement", Kind::Limit, 0.0);
                     let limit = pgbench(rig, &deployment, clients, count).await?;
-                    if let Some(last) = row.beside.last_mut().and_then(|beside| beside.values.last_mut()) {
-                        *last = limit;
-                    }
+                    row.add("pgbench, the same rows in one statement", Kind::Limit, limit);
                 }
             }
             rig.server.discard(deployment.stop().await).await?;
@@ -105,7 +102,8 @@ async fn pgbench(rig: &Rig, deployment: &Deployment, clients: usize, count: usiz
     command.args(["-c", &clients, "-j", "1", "-t", &transactions, "-f"]).arg(&script).arg(&deployment.database.name);
     let output = tokio::task::spawn_blocking(move || command.output()).await?.context("run pgbench")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "pgbench: {text}{}", String::from_utf8_lossy(&output.stderr));
+    let stderr = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+    ensure!(output.status.success(), "pgbench: {stderr}");
     let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
     tps.with_context(|| format!("no tps in {text}"))
 }

@@ -88,16 +88,25 @@ impl Template {
                 Role::Key | Role::Fingerprint => "ids.schedule_id::text".to_owned(),
                 _ => {
                     let schedule = &self.schedule;
-                    let look = format!(
-                        "SELECT quote_nullable(\"{column}\"::text) || '::' || pg_typeof(\"{column}\")
-                           FROM {name} WHERE {owner} = {schedule} LIMIT 1"
-                    );
-                    database.look(&look).await?
+                    let row = format!("FROM {name} WHERE {owner} = {schedule} LIMIT 1");
+                    let literal = format!("SELECT quote_nullable(\"{column}\"::text) {row}");
+                    let kind = format!("SELECT pg_typeof(\"{column}\")::text {row}");
+                    let literal: String = database.look(&literal).await?;
+                    format!("{}::{}", without_colons(&literal), database.look::<String>(&kind).await?)
                 }
             });
         }
         Ok(values)
     }
+}
+
+/// pgbench takes a word after a colon for one of its variables, in a string too.
+fn without_colons(literal: &str) -> String {
+    if !literal.contains(':') {
+        return literal.to_owned();
+    }
+    let escapes = if literal.starts_with('E') { "" } else { "E" };
+    format!("{escapes}{}", literal.replace(':', "\\x3A"))
 }
 
 /// `schedules` and what belongs to one, but not its history.
