@@ -361,7 +361,7 @@ UPDATE schedules s SET payload = i.payload, fingerprint = i.fingerprint
  WHERE s.id = i.id AND s.revision = i.revision";
 
 /// The latest calendar instant that a run has taken among these client keys' schedules, for
-/// [`super::StoreError::OccurrenceTaken`]. Not the pending one: it is replaced.
+/// [`crate::store::StoreError::OccurrenceTaken`]. Not the pending one: it is replaced.
 pub const LATEST_BY_CLIENT: &str = "\
 SELECT max(r.nominal_at) FROM schedules s JOIN runs r ON r.schedule_id = s.id AND r.series = 0 AND r.state <> 0
   JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
