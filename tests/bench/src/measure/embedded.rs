@@ -6,7 +6,7 @@ use super::{burst, now};
 use crate::clock;
 use crate::options::Plan;
 use crate::proc;
-use crate::report::Condition::AtLeastTimes;
+use crate::report::Condition::TimesAtLeast;
 use crate::report::{Kind, Report, Row};
 use crate::rig::Rig;
 use crate::rig::deployment::Subject;
@@ -19,7 +19,7 @@ const COPIED_PER_S: i64 = 8_000;
 
 pub(crate) async fn lines(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<Vec<Row>> {
     let mut burst = Row::rate("P11", format!("embedded: {} due at once", plan.burst), "runs/s")
-        .goal("≥ 1.5 × base", &[AtLeastTimes(1.5, Kind::Base)]);
+        .goal("≥ 1.5 × base", &[TimesAtLeast(1.5, Kind::Base)]);
     let mut alone = Row::new("P11", "embedded: now, alone, p50", "ms");
     let mut idle =
         Row::new("P11", "embedded: idle CPU", "ms/min").note("statements reach no server that could count them");

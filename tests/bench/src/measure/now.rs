@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use crate::clock::wall_us;
 use crate::http::Connection;
 use crate::options::Plan;
-use crate::report::Condition::AtMostTimes;
+use crate::report::Condition::TimesAtMost;
 use crate::report::{Kind, Report, Row};
 use crate::rig::Rig;
 use crate::rig::deployment::Deployment;
@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) async fn lines(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<Vec<Row>> {
     let row = |what: &str, goal, conditions: &[_]| Row::new("P4", format!("now, {what}"), "ms").goal(goal, conditions);
-    let times_alone = |most| [AtMostTimes(most, Kind::Limit)];
+    let times_alone = |most| [TimesAtMost(most, Kind::Limit)];
     let mut rows = [
         row("alone, p50", "≤ 2 × limit", &times_alone(2.0)),
         row("alone, p99", "", &[]),

@@ -10,7 +10,7 @@ use reveille_testkit::scratch_dir;
 use crate::clock;
 use crate::http::Connection;
 use crate::options::Plan;
-use crate::report::Condition::{AtLeastTimes, AtMost};
+use crate::report::Condition::{AtMost, TimesAtLeast};
 use crate::report::{Kind, Row};
 use crate::rig::Rig;
 use crate::rig::deployment::Deployment;
@@ -20,12 +20,12 @@ use crate::rig::template::Template;
 
 pub(crate) async fn lines(rig: &Rig, plan: &Plan) -> Result<Vec<Row>> {
     let row = |what: String, goal, conditions: &[_]| Row::rate("P7", what, "registrations/s").goal(goal, conditions);
-    let conditions = |times| [AtLeastTimes(times, Kind::Limit)];
+    let conditions = |times| [TimesAtLeast(times, Kind::Limit)];
     let mut rows = [
         row("registration, 1 connection, PostgreSQL".to_owned(), "≥ 0.6 × pgbench", &conditions(0.6)),
         row("registration, 32 connections, PostgreSQL".to_owned(), "≥ 0.7 × pgbench", &conditions(0.7)),
         row("registration, 1 connection, SQLite".to_owned(), "", &[]),
-        row("registration, 32 connections, SQLite".to_owned(), "≥ 5 × base", &[AtLeastTimes(5.0, Kind::Base)]),
+        row("registration, 32 connections, SQLite".to_owned(), "≥ 5 × base", &[TimesAtLeast(5.0, Kind::Base)]),
     ];
     let mut publishes = Row::new("P7", "publishes per far-future registration", "").goal("≤ 0.01", &[AtMost(0.01)]);
     for round in 0..plan.rounds {

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::burst::{self, Burst, Cost};
 use super::roofline;
 use crate::options::Plan;
-use crate::report::Condition::{AtLeastTimes, AtMost};
+use crate::report::Condition::{AtMost, TimesAtLeast};
 use crate::report::{Kind, Report, Row};
 use crate::rig::Rig;
 use crate::rig::deployment::Subject;
@@ -25,7 +25,7 @@ enum Contender<'a> {
 pub(crate) async fn bursts(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let goal = "≥ 1.5 × the best peer, ≥ 2.5 × base, ≥ 0.6 × roofline";
-    let conditions = [AtLeastTimes(1.5, Kind::Peer), AtLeastTimes(2.5, Kind::Base), AtLeastTimes(0.6, Kind::Limit)];
+    let conditions = [TimesAtLeast(1.5, Kind::Peer), TimesAtLeast(2.5, Kind::Base), TimesAtLeast(0.6, Kind::Limit)];
     let row = Row::rate("P5", format!("{} due at once, 1 worker", plan.burst), "runs/s").goal(goal, &conditions);
     rows.extend(burst_rows(rig, plan, report, row, plan.burst, 1).await?);
 
@@ -38,7 +38,7 @@ pub(crate) async fn bursts(rig: &Rig, plan: &Plan, report: &mut Report) -> Resul
         large.truncate(1);
         if let (Some(large), Some(small)) = (large.first_mut(), rows.first()) {
             small.ours.iter().for_each(|rate| large.add("ours, the smaller burst", Kind::Limit, *rate));
-            large.conditions = vec![AtLeastTimes(0.9, Kind::Limit)];
+            large.conditions = vec![TimesAtLeast(0.9, Kind::Limit)];
         }
         rows.extend(large);
     }

@@ -52,8 +52,8 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Condition {
     /// Ours over theirs, within each round.
-    AtLeastTimes(f64, Kind),
-    AtMostTimes(f64, Kind),
+    TimesAtLeast(f64, Kind),
+    TimesAtMost(f64, Kind),
     AtMost(f64),
 }
 
@@ -146,7 +146,7 @@ impl Row {
     /// What the ratio column is about: the first that the goal names, else the limit, the best peer, the base.
     pub(crate) fn rival(&self) -> Option<&Beside> {
         let named = self.conditions.iter().find_map(|condition| match condition {
-            Condition::AtLeastTimes(_, kind) | Condition::AtMostTimes(_, kind) => self.best(*kind),
+            Condition::TimesAtLeast(_, kind) | Condition::TimesAtMost(_, kind) => self.best(*kind),
             _ => None,
         });
         named.or_else(|| [Kind::Limit, Kind::Peer, Kind::Base].into_iter().find_map(|kind| self.best(kind)))
@@ -165,8 +165,8 @@ impl Row {
         }
         let times = |kind| self.best(kind).and_then(|rival| self.ratio(rival));
         let held = self.conditions.iter().map(|condition| match *condition {
-            Condition::AtLeastTimes(least, kind) => times(kind).map(|ratio| ratio >= least),
-            Condition::AtMostTimes(most, kind) => times(kind).map(|ratio| ratio <= most),
+            Condition::TimesAtLeast(least, kind) => times(kind).map(|ratio| ratio >= least),
+            Condition::TimesAtMost(most, kind) => times(kind).map(|ratio| ratio <= most),
             Condition::AtMost(most) => Some(ours <= most),
         });
         let held: Vec<Option<bool>> = held.collect();
@@ -246,13 +246,13 @@ mod tests {
             row.add("fast", Kind::Peer, 200.0);
             row
         };
-        use Condition::{AtLeastTimes, AtMost};
+        use Condition::{AtMost, TimesAtLeast};
         for (conditions, expected) in [
             (vec![], Met::Person),
-            (vec![AtLeastTimes(2.5, Kind::Base), AtLeastTimes(1.5, Kind::Peer)], Met::Yes),
-            (vec![AtLeastTimes(2.5, Kind::Base), AtLeastTimes(1.6, Kind::Peer)], Met::No),
-            (vec![AtLeastTimes(2.5, Kind::Base), AtLeastTimes(0.6, Kind::Limit)], Met::Unknown),
-            (vec![AtMost(299.0), AtLeastTimes(0.6, Kind::Limit)], Met::No),
+            (vec![TimesAtLeast(2.5, Kind::Base), TimesAtLeast(1.5, Kind::Peer)], Met::Yes),
+            (vec![TimesAtLeast(2.5, Kind::Base), TimesAtLeast(1.6, Kind::Peer)], Met::No),
+            (vec![TimesAtLeast(2.5, Kind::Base), TimesAtLeast(0.6, Kind::Limit)], Met::Unknown),
+            (vec![AtMost(299.0), TimesAtLeast(0.6, Kind::Limit)], Met::No),
         ] {
             assert_eq!(row(&conditions).met(), expected, "{conditions:?}");
         }
