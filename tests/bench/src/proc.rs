@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn own_figures_are_there() {
         let pid = std::process::id();
-        assert!(cpu_ns(pid) > 0);
+        // The kernel accounts for a thread when it next looks at it.
+        assert!((0..100_000).any(|_| cpu_ns(pid) > 0));
         assert!(pss_kib(pid).is_ok_and(|kib| kib > 0));
         assert!(is_in_memory(Path::new("/dev/shm/x")), "/dev/shm is memory wherever it is mounted");
     }

@@ -80,7 +80,7 @@ fn add_facts(report: &mut Report, rig: &Rig, options: &Options) {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     report.fact("machine", format!("{cores} cores, Linux {}", kernel()));
     report.fact("PostgreSQL", format!("{}, fsync, synchronous_commit and full_page_writes on", rig.server.version));
-    report.fact("commit", commit().unwrap_or_else(|| "unknown".to_owned()));
+    report.fact("commit of the benchmark", commit().unwrap_or_else(|| "unknown".to_owned()));
     report.fact(
         "rounds",
         format!("{}{}", options.rounds, if options.quick { ", quick: no figures to quote" } else { "" }),

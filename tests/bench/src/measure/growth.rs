@@ -136,10 +136,14 @@ async fn both(
         Row::new("P8", what("now, alone, p50"), "ms").goal("≤ 1.2 × among 1000", &[TimesAtMost(1.2, Kind::Limit)]);
     let mut burst_row = Row::rate("P8", what(&format!("{} due at once", plan.burst)), "runs/s")
         .goal("≥ 0.9 × among 1000", &[TimesAtLeast(0.9, Kind::Limit)]);
-    for _ in 0..plan.rounds {
+    for round in 0..plan.rounds {
         let mut pair = [f64::NAN; 2];
         let mut rates = [f64::NAN; 2];
-        for (index, side) in [&mut sides.0, &mut sides.1].into_iter().enumerate() {
+        let mut in_turn = [(0, &mut sides.0), (1, &mut sides.1)];
+        if round % 2 == 1 {
+            in_turn.reverse();
+        }
+        for (index, side) in in_turn {
             let mut api = side.deployment.connect().await?;
             let latencies = now::alone(rig, &mut api, plan.samples_alone, report).await?;
             pair[index] = percentile(&latencies, 0.5).unwrap_or(f64::NAN);

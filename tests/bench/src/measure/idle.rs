@@ -26,7 +26,8 @@ pub(crate) async fn lines(rig: &Rig, plan: &Plan) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let seconds = plan.idle_window.as_secs();
     for (workers, schedules) in [(1, 0), (8, 0), (1, plan.idle_schedules), (8, plan.idle_schedules)] {
-        let among = format!("{workers} workers, {schedules} schedules");
+        let plural = if workers == 1 { "" } else { "s" };
+        let among = format!("{workers} worker{plural}, {schedules} schedules");
         let row = |id, what: &str, unit| Row::new(id, format!("{what}, {among}"), unit);
         let mut lines = [
             row("P1", "statements per idle worker", "").goal("0", &[AtMost(0.0)]),

@@ -4,8 +4,8 @@ use super::table::{number, ratio_text};
 use super::{Kind, Met, Report, Row};
 use crate::stats::median;
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 400.0;
+const WIDTH: f64 = 1000.0;
+const LEFT: f64 = 520.0;
 const BAR: f64 = 330.0;
 const LINE: f64 = 26.0;
 /// Ratios beyond this are drawn as long as this.
@@ -37,17 +37,16 @@ pub(super) fn picture(report: &Report) -> String {
         let label = escaped(&format!("{} {}", row.id, row.metric));
         let ours = median(&row.ours).map(number).unwrap_or_default();
         svg.push_str(&format!(
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#1f2933\">{label}</text>\n\
+            "<g><title>{label}: {ours} {}, {rival}</title>\n\
+             <text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#1f2933\">{label}</text>\n\
              <rect x=\"{LEFT}\" y=\"{top}\" width=\"{length:.1}\" height=\"17\" rx=\"2\" fill=\"{colour}\"/>\n\
-             <text x=\"{:.1}\" y=\"{}\" fill=\"#1f2933\">{}</text>\n\
-             <title>{label}: {ours} {}, {}</title>\n",
+             <text x=\"{:.1}\" y=\"{}\" fill=\"#1f2933\">{}</text></g>\n",
+            escaped(row.unit),
             LEFT - 8.0,
             top + 13.0,
             LEFT + length + 6.0,
             top + 13.0,
             escaped(&format!("{} {rival}", ratio_text(*ratio))),
-            escaped(row.unit),
-            escaped(rival),
         ));
     }
     svg.push_str("</svg>\n");

@@ -8,16 +8,17 @@ pub(super) fn text(report: &Report) -> String {
     for (name, value) in &report.facts {
         text.push_str(&format!("{name}: {value}\n"));
     }
+    let width = report.rows.iter().map(|row| metric(row).chars().count()).max().unwrap_or(0).max(60);
     text.push_str(&format!(
-        "\n{:<4} {:<58} {:>12} {:>12} {:>7}  {}\n",
+        "\n{:<4} {:<width$} {:>12} {:>12} {:>7}  {}\n",
         "", "metric", "ours", "beside", "ratio", "goal: met or not"
     ));
     for row in &report.rows {
-        text.push_str(&line(row));
+        text.push_str(&line(row, width));
         for beside in &row.beside {
             let ratio = row.ratio(beside).map(ratio_text).unwrap_or_default();
             let (name, value) = (&beside.name, number(beside.median()));
-            text.push_str(&format!("     {:<58} {:>12} {value:>12} {ratio:>7}\n", format!("  {name}"), ""));
+            text.push_str(&format!("     {:<width$} {:>12} {value:>12} {ratio:>7}\n", format!("  {name}"), ""));
         }
         if !row.note.is_empty() {
             text.push_str(&format!("       ({})\n", row.note));
@@ -27,13 +28,17 @@ pub(super) fn text(report: &Report) -> String {
     text
 }
 
-fn line(row: &Row) -> String {
-    let metric = if row.unit.is_empty() { row.metric.clone() } else { format!("{} [{}]", row.metric, row.unit) };
+fn metric(row: &Row) -> String {
+    if row.unit.is_empty() { row.metric.clone() } else { format!("{} [{}]", row.metric, row.unit) }
+}
+
+fn line(row: &Row, width: usize) -> String {
+    let metric = metric(row);
     let ours = median(&row.ours).map(number).unwrap_or_default();
     let rival = row.rival().map(|rival| number(rival.median())).unwrap_or_default();
     let ratio = row.rival().and_then(|rival| row.ratio(rival)).map(ratio_text).unwrap_or_default();
     let met = if row.met() == Met::NotMeasured { String::new() } else { format!(": {}", row.met().text()) };
-    format!("{:<4} {metric:<58} {ours:>12} {rival:>12} {ratio:>7}  {}{met}\n", row.id, row.goal)
+    format!("{:<4} {metric:<width$} {ours:>12} {rival:>12} {ratio:>7}  {}{met}\n", row.id, row.goal)
 }
 
 /// As many digits as mean something.

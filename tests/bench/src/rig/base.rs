@@ -21,8 +21,8 @@ pub(crate) fn build(cache: &Path) -> Result<PathBuf> {
     fs::remove_dir_all(&tree).ok(); // left by a build that was interrupted
     fs::create_dir_all(&dir)?;
     let path = tree.to_string_lossy().into_owned();
-    run(Command::new("git").args(["worktree", "prune"]))?;
-    run(Command::new("git").args(["worktree", "add", "--detach", &path, COMMIT]))?;
+    // By force: git may still know the folder of an interrupted build.
+    run(Command::new("git").args(["worktree", "add", "--force", "--detach", &path, COMMIT]))?;
     let target = dir.join("target");
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release", "--locked", "--bin", "reveille"]).current_dir(&tree);
