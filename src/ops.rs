@@ -1,8 +1,8 @@
 //! What a process says about itself over HTTP: `/livez`, `/readyz`, `/metrics`. Answers from memory; a
-//! probe costs the database nothing. Holds no data of users, so it needs no token.
+//! probe costs the database nothing while it serves. Holds no data of users, so it needs no token.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,25 +23,33 @@ use reveille_shared::store::Store;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// A database that failed for longer than this makes a process unready.
+const FAILING: Duration = Duration::from_secs(3);
+
+/// How long a probe waits for a database that failed, to hear whether it serves again.
+const PROBE_LIMIT: Duration = Duration::from_millis(800);
+
 /// What the probes answer by. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Health {
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     lifecycle: Lifecycle,
-    ready: Arc<AtomicBool>,
+    /// The store, once the schema is there and the database was reached.
+    store: Arc<OnceLock<Arc<dyn Store>>>,
     /// Where the backlog is read, on a monitor.
     bus: Arc<OnceLock<Arc<dyn Bus>>>,
 }
 
 impl Health {
     pub(crate) fn new(metrics: Metrics, clock: Arc<dyn Clock>, lifecycle: Lifecycle) -> Self {
-        Self { metrics, clock, lifecycle, ready: Arc::default(), bus: Arc::default() }
+        Self { metrics, clock, lifecycle, store: Arc::default(), bus: Arc::default() }
     }
 
     /// The schema is there and the database was reached once.
-    pub(crate) fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
+    pub(crate) fn set_ready(&self, store: Arc<dyn Store>) {
+        // Set twice: the first stays.
+        let _ = self.store.set(store);
     }
 
     /// This process is a monitor: it answers how much is waiting and coming.
@@ -76,8 +84,15 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     if health.lifecycle.stopping().is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
-    if !health.ready.load(Ordering::Relaxed) {
+    let Some(store) = health.store.get() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "waiting for the database\n");
+    };
+    if store.failing_for().is_some_and(|failing_for| failing_for > FAILING) {
+        // Nobody else may ask while no requests come here.
+        let answer = tokio::time::timeout(PROBE_LIMIT, store.probe()).await;
+        if !matches!(answer, Ok(Ok(()))) {
+            return (StatusCode::SERVICE_UNAVAILABLE, "the database does not serve\n");
+        }
     }
     (StatusCode::OK, "ready\n")
 }

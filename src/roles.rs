@@ -173,7 +173,7 @@ impl<'a> Process<'a> {
             );
         }
         ops::register(&self.metrics, role.name(), store.clone());
-        let context = self.context(store, bus);
+        let context = self.context(store.clone(), bus);
         if role.runs(Role::Api) {
             door.open(reveille_api::router(context.clone(), self.api_settings()));
         }
@@ -184,7 +184,7 @@ impl<'a> Process<'a> {
         if role.runs(Role::Worker) {
             self.lifecycle.spawn("worker", reveille_worker::run(context, self.worker_settings()));
         }
-        self.health.set_ready();
+        self.health.set_ready(store);
         if let Some(path) = &settings.ready_file {
             ready::announce(path, &addresses)?;
         }
@@ -406,8 +406,16 @@ pub(crate) fn store_settings(settings: &Settings) -> StoreSettings {
         retain_dead: settings.retain_dead,
         retain_history: settings.retain_history,
         connections: settings.database_connections,
+        deadline: store_deadline(settings),
         ..StoreSettings::default()
     }
+}
+
+/// How long a call of the database may take: short enough for a caller to be told, and for what has to be written before a
+/// lease or the leader's term ends to be tried again.
+fn store_deadline(settings: &Settings) -> Duration {
+    let fits = settings.lease.min(2 * settings.monitor_ttl) / 4;
+    fits.clamp(Duration::from_secs(1), Duration::from_secs(5))
 }
 
 async fn open_once(url: &str, settings: &Settings, migrate: bool) -> Result<Arc<dyn Store>, StoreError> {

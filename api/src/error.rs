@@ -131,6 +131,13 @@ impl From<&StoreError> for Problem {
                 "the schedule changed at the same time",
                 "another change of this schedule won the race several times in a row; try again",
             ),
+            StoreError::Unavailable(_) if error.is_of_a_lock() => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "schedule_locked",
+                "the schedule is held by somebody else",
+                "another transaction of the database holds the schedule's row for longer than anybody here does; nothing was \
+                 changed, try again",
+            ),
             StoreError::Unavailable(error) => {
                 tracing::warn!(error = %error, "database unavailable, request refused");
                 Self::new(

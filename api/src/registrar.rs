@@ -20,6 +20,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::runtime::Context;
 use reveille_shared::store::{Registration, StoreError, UpsertedSchedule};
@@ -31,6 +32,8 @@ use crate::commit::{Armed, commit, estimated};
 const LANES: usize = 2;
 /// Registrations in one statement, at most.
 const BATCH_LIMIT: usize = 500;
+/// Statements in flight for those that go alone.
+const EACH: usize = 4;
 /// Bytes of payload that make a batch full, below what one statement can carry by far.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Registrations that wait or are in flight, at most; beyond that their callers wait for a place.
@@ -111,14 +114,18 @@ impl Registrar {
         }
     }
 
-    /// One after the other, so that one that fails fails alone.
+    /// Each alone, so that one that fails fails alone; a few at a time, so that one that waits for somebody who holds its
+    /// row does not hold up the others.
     async fn write_each(&self, registrations: &[Registration]) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(registrations.len());
-        for registration in registrations {
-            let written = self.write(std::slice::from_ref(registration)).await;
-            let outcome = written.and_then(|mut schedules| {
-                schedules.pop().ok_or_else(|| StoreError::Broken("a registration was not answered".to_owned()))
-            });
+        let (mut writing, mut waiting) = (FuturesOrdered::new(), registrations.iter());
+        loop {
+            while writing.len() < EACH
+                && let Some(registration) = waiting.next()
+            {
+                writing.push_back(self.write_one(registration));
+            }
+            let Some(outcome) = writing.next().await else { break };
             let is_away = outcome.as_ref().is_err_and(|error| !error.may_be_of_one());
             outcomes.push(outcome.map_err(Arc::new));
             if is_away {
@@ -130,6 +137,11 @@ impl Registrar {
             outcomes.resize(registrations.len(), last);
         }
         outcomes
+    }
+
+    async fn write_one(&self, registration: &Registration) -> Result<UpsertedSchedule, StoreError> {
+        let written = self.write(std::slice::from_ref(registration)).await?;
+        written.into_iter().next().ok_or_else(|| StoreError::Broken("a registration was not answered".to_owned()))
     }
 
     /// One statement.

@@ -8,7 +8,7 @@
 //!      │          └─ settled at once             └─ drain over: handed back
 //!      ├─ stopping: handed back
 //!      ├─ unreadable, sealed: postponed
-//!      └─ target is away: handed back, later
+//!      └─ target is away or congested: handed back, later
 //! ```
 //!
 //! Never writes to the store itself and never settles a call whose lease it gave up. If the process dies
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_shared::model::UnixMs;
-use reveille_shared::model::lateness::{LateCause, Wakeup, late_cause};
+use reveille_shared::model::lateness::{LATE_AFTER_MS, LateCause, Wakeup, late_cause};
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::run::{AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement};
 use reveille_shared::model::schedule::Definition;
@@ -31,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
 use crate::breaker::{Breakers, Contact, Passage, Turn, spread_ms};
-use crate::destination::Destination;
+use crate::bulkhead::{Bulkhead, Entry, Flow, QUIET, Slot};
+use crate::destination::{Destination, Endpoint};
 use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch, postponed};
 use crate::metrics::WorkerMetrics;
@@ -47,6 +48,7 @@ pub(crate) struct Attempts {
     pub(crate) metrics: WorkerMetrics,
     pub(crate) dispatchers: Arc<Dispatchers>,
     pub(crate) breakers: Arc<Breakers>,
+    pub(crate) bulkhead: Arc<Bulkhead>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) stages: Arc<Stages>,
     pub(crate) settlements: mpsc::Sender<Queued>,
@@ -82,12 +84,20 @@ enum Ended {
     DrainOver,
 }
 
+/// A run that is not to be attempted now.
+struct Away {
+    /// For how long.
+    wait: Duration,
+    /// What makes it late, should it be.
+    late_cause: Option<LateCause>,
+}
+
 impl Attempts {
     /// Attempts a claimed run.
     pub(crate) async fn attempt(self: Arc<Self>, run: ClaimedRun, claim: ClaimedBy) {
         let told = self.stages.claimed(&run);
         if self.context.lifecycle.stopping().is_cancelled() {
-            return self.settle(&run, Exit::HandBack { wait_ms: 0 }, None, (None, told)).await;
+            return self.settle(&run, Exit::HandBack { wait_ms: 0, late_cause: None }, None, (None, told)).await;
         }
         match plan_dispatch(&run, self.context.clock.now_ms()) {
             Ok(plan) => self.open_and_dispatch(&run, *plan, claim, told).await,
@@ -128,12 +138,12 @@ impl Attempts {
         let clock = self.context.clock.clock();
         let task = &plan.definition.task;
         let destination = Destination::of(task, &self.settings.connections);
-        let passage =
-            destination.as_ref().map(|to| self.breakers.enter(to.endpoint.shared(task.kind), clock.monotonic()));
-        let passage = match passage {
-            Ok(Err(wait)) => return self.leave_alone(run, plan, wait, told).await,
-            Ok(Ok(passage)) => Some(passage),
-            Err(_) => None,
+        let (passage, slot) = match &destination {
+            Ok(destination) => match self.admit(destination.endpoint.shared(task.kind)).await {
+                Ok((passage, slot)) => (Some(passage), Some(slot)),
+                Err(away) => return self.leave_alone(run, plan, away, told).await,
+            },
+            Err(_) => (None, None),
         };
         let wanted_until = clock.monotonic() + deadline_of(task);
         let lease = self.leases.hold(run, claim.sent_at, wanted_until);
@@ -142,7 +152,7 @@ impl Attempts {
             // Nobody was called. Left to its lease this would count as a crash, and three of them would end a
             // run that no target ever saw; should the lease be over by now, the settlement is void.
             tracing::warn!(run.id = %run.id, "the run was claimed too long ago to be dispatched, it is handed back");
-            return self.settle(run, Exit::HandBack { wait_ms: 0 }, None, (None, told)).await;
+            return self.settle(run, Exit::HandBack { wait_ms: 0, late_cause: None }, None, (None, told)).await;
         }
         let began = clock.monotonic();
         let started_at = self.context.clock.now_ms();
@@ -192,6 +202,8 @@ impl Attempts {
                 let is_accepted = answer.outcome.code == OutcomeCode::Ok;
                 let record = record(is_accepted.then_some(span.ended_at));
                 log_attempt(run, &answer.outcome, &exit, lag, &record);
+                let flow = Flow::of(answer.outcome.code);
+                slot.into_iter().for_each(|slot| slot.end(flow, clock.monotonic()));
                 self.tell_breaker(run, passage, contact);
                 self.settle(run, exit, Some(record), (place, told)).await;
             }
@@ -236,12 +248,42 @@ impl Attempts {
         called(self.dispatchers.dispatch(&call).await, deadline_of(&definition.task))
     }
 
+    /// Lets a call to this endpoint pass.
+    ///
+    /// # Errors
+    /// Why not, and for how long.
+    async fn admit(&self, endpoint: Endpoint) -> Result<(Passage, Slot), Away> {
+        let clock = self.context.clock.clock();
+        let mut may_wait = true;
+        let slot = loop {
+            match self.bulkhead.enter(&endpoint, may_wait, clock.monotonic()) {
+                Entry::Pass(slot) => break slot,
+                Entry::Away(wait) => return Err(Away { wait, late_cause: Some(LateCause::TargetCongested) }),
+                Entry::Wait(turn) => {
+                    tokio::select! {
+                        _ = turn => {}
+                        () = clock.sleep(QUIET) => {}
+                    }
+                    may_wait = false;
+                }
+            }
+        };
+        match self.breakers.enter(endpoint, clock.monotonic()) {
+            Ok(passage) => Ok((passage, slot)),
+            Err(wait) => Err(Away { wait, late_cause: None }),
+        }
+    }
+
     /// Nothing was tried, so nothing is used up: the run comes back when its target may be there again.
-    async fn leave_alone(&self, run: &ClaimedRun, plan: &Plan, wait: Duration, told: Option<Told>) {
-        self.metrics.count_run(Some(plan.definition.task.kind), "postponed");
-        let wait_ms = spread_ms(wait, fastrand::f64());
-        tracing::debug!(run.id = %run.id, schedule.id = %run.schedule_id, wait_ms, "target is away, the run is postponed");
-        self.settle(run, Exit::HandBack { wait_ms }, None, (None, told)).await;
+    async fn leave_alone(&self, run: &ClaimedRun, plan: &Plan, away: Away, told: Option<Told>) {
+        let outcome = if away.late_cause.is_some() { "congested" } else { "postponed" };
+        self.metrics.count_run(Some(plan.definition.task.kind), outcome);
+        let wait_ms = spread_ms(away.wait, fastrand::f64());
+        let will_be = self.context.clock.now_ms().saturating_add(wait_ms);
+        let expected_at = if run.attempt <= 1 { run.nominal_at } else { run.due_at };
+        let late_cause = away.late_cause.filter(|_| will_be.saturating_sub(expected_at) > LATE_AFTER_MS);
+        tracing::debug!(run.id = %run.id, schedule.id = %run.schedule_id, wait_ms, outcome, "the run is postponed");
+        self.settle(run, Exit::HandBack { wait_ms, late_cause }, None, (None, told)).await;
     }
 
     fn tell_breaker(&self, run: &ClaimedRun, passage: Option<Passage>, contact: Contact) {

@@ -34,7 +34,7 @@ pub(crate) fn plan_dispatch(run: &ClaimedRun, now: UnixMs) -> Result<Box<Plan>, 
     match (policy::verdict(run, plan.as_ref(), now), plan) {
         (Verdict::Dispatch, Some(plan)) => Ok(Box::new(plan)),
         // The policy postpones what has no plan; should it ever not, nothing is dispatched without one.
-        (Verdict::Dispatch, None) => Err(Box::new(Exit::HandBack { wait_ms: 0 })),
+        (Verdict::Dispatch, None) => Err(Box::new(Exit::HandBack { wait_ms: 0, late_cause: None })),
         (Verdict::Postpone { wait_ms, outcome }, _) => Err(Box::new(Exit::Postpone { wait_ms, outcome })),
         (Verdict::Settle { state, outcome }, plan) => {
             Err(Box::new(finish(plan.as_ref(), run, state, outcome, Span { started_at: now, ended_at: now })))
@@ -90,7 +90,7 @@ fn gone(plan: &Plan, run: &ClaimedRun, outcome: Outcome, span: Span) -> Exit {
 /// is called again at once, by somebody who has the time; waiting for the lease would only add to that.
 pub(crate) fn cut_short(plan: &Plan, run: &ClaimedRun, span: Span) -> Exit {
     match plan.definition.task.delivery {
-        Delivery::AtLeastOnce => Exit::HandBack { wait_ms: 0 },
+        Delivery::AtLeastOnce => Exit::HandBack { wait_ms: 0, late_cause: None },
         Delivery::AtMostOnce => {
             let outcome = Outcome::new(OutcomeCode::Unknown, "the worker stopped during the call");
             finish(Some(plan), run, RunState::Failed, outcome, span)
@@ -140,6 +140,7 @@ mod tests {
             crashes: 0,
             lease_token: 1,
             reclaimed: false,
+            late_cause: None,
             schedule: Some(ClaimedSchedule {
                 state: ScheduleState::Active,
                 revision: 1,
@@ -250,7 +251,7 @@ mod tests {
     fn a_call_cut_short_is_repeated_unless_that_is_forbidden() {
         let plain = run("now", "", json!({}));
         let plan = plan_dispatch(&plain, NOMINAL).unwrap();
-        assert_eq!(cut_short(&plan, &plain, span(0, 9)), Exit::HandBack { wait_ms: 0 });
+        assert_eq!(cut_short(&plan, &plain, span(0, 9)), Exit::HandBack { wait_ms: 0, late_cause: None });
         let once = run("delay-recur", "5", json!({"delivery": "at_most_once", "failed_policy": "retry"}));
         let plan = plan_dispatch(&once, NOMINAL).unwrap();
         let exit = cut_short(&plan, &once, span(0, 9));

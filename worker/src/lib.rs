@@ -13,6 +13,7 @@
 mod attempt;
 mod awake;
 mod breaker;
+mod bulkhead;
 mod claim;
 mod destination;
 mod dispatch;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::Attempts;
 use self::breaker::Breakers;
+use self::bulkhead::Bulkhead;
 use self::claim::Claimer;
 pub use self::destination::{Connections, NamedConnection};
 use self::dispatch::Dispatchers;
@@ -45,7 +47,7 @@ pub use self::dispatch::target::{Cidr, LOOPBACK, TargetPolicy};
 use self::metrics::WorkerMetrics;
 use self::renew::{Leases, renew_leases};
 pub use self::secrets::Secrets;
-use self::settle::{Settler, Unsettled};
+use self::settle::{Held, Settler, Unsettled};
 use self::stages::Stages;
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
@@ -144,13 +146,16 @@ pub async fn run(context: Context, settings: Settings) {
         queue,
         armed,
         unsettled: unsettled.clone(),
+        leases: leases.clone(),
+        held: Held::default(),
     };
     let duties = Duties::start(&context, &leases, settler);
     let telling = stages.clone();
     let closing = context.lifecycle.closing().clone();
     context.lifecycle.spawn_attendant("worker stages", async move { telling.send(closing).await });
     let breakers = Arc::new(Breakers::new(metrics.breaker_open.clone()));
-    duties.keep_tidy(&context, dispatchers.clone(), breakers.clone());
+    let bulkhead = Bulkhead::new(settings.concurrency, metrics.congested.clone());
+    duties.keep_tidy(&context, dispatchers.clone(), breakers.clone(), bulkhead.clone());
     let drain = settings.drain;
     let drain_over = CancellationToken::new();
     let attempts = Attempts {
@@ -159,6 +164,7 @@ pub async fn run(context: Context, settings: Settings) {
         metrics,
         dispatchers,
         breakers,
+        bulkhead,
         leases,
         stages,
         settlements,
@@ -216,7 +222,13 @@ impl Duties {
     }
 
     /// Closes the connections to targets that nobody uses, and forgets who was away.
-    fn keep_tidy(&self, context: &Context, dispatchers: Arc<Dispatchers>, breakers: Arc<Breakers>) {
+    fn keep_tidy(
+        &self,
+        context: &Context,
+        dispatchers: Arc<Dispatchers>,
+        breakers: Arc<Breakers>,
+        bulkhead: Arc<Bulkhead>,
+    ) {
         let (clock, ended) = (context.clock.clock().clone(), self.ended.clone());
         context.lifecycle.spawn("worker connections", async move {
             loop {
@@ -225,6 +237,7 @@ impl Duties {
                     () = clock.sleep(TIDY_EVERY) => {
                         dispatchers.close_idle();
                         breakers.forget_idle(clock.monotonic());
+                        bulkhead.forget_idle(clock.monotonic());
                     }
                 }
             }

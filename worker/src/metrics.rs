@@ -35,6 +35,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) degraded: Gauge,
     /// Endpoints that are left alone because they cannot be connected to.
     pub(crate) breaker_open: Gauge,
+    /// Endpoints that answer so slowly that runs make room for others.
+    pub(crate) congested: Gauge,
     /// Stages that nobody could be told of.
     pub(crate) stages_dropped: Counter,
 }
@@ -75,6 +77,7 @@ impl WorkerMetrics {
             secrets_unopened: Counter::default(),
             degraded: Gauge::default(),
             breaker_open: Gauge::default(),
+            congested: Gauge::default(),
             stages_dropped: Counter::default(),
         };
         metrics.register(|registry| this.add_to(registry));
@@ -109,6 +112,11 @@ impl WorkerMetrics {
             "worker_breaker_open",
             "Endpoints that are left alone because they cannot be connected to",
             self.breaker_open.clone(),
+        );
+        registry.register(
+            "worker_targets_congested",
+            "Endpoints that answer so slowly that runs which call them make room for others",
+            self.congested.clone(),
         );
         registry.register(
             "worker_stages_dropped",

@@ -14,7 +14,7 @@ use reveille_shared::model::RunId;
 use reveille_shared::model::run::ClaimedRun;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::Clock;
-use reveille_shared::store::StoreError;
+use reveille_shared::store::{Renewal, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ const TRUST_MARGIN: Duration = Duration::from_secs(2);
 const RENEWAL_LIMIT: usize = 500;
 
 /// A claim of a run: the token tells two claims of the same run apart.
-type Claimed = (RunId, i64);
+pub(crate) type Claimed = (RunId, i64);
 
 /// The leases of the calls in flight.
 pub(crate) struct Leases {
@@ -117,9 +117,12 @@ impl Leases {
     /// Begins to look after the lease of a run that was claimed by a statement sent at `sent_at`; renews it
     /// until `wanted_until` at most.
     pub(crate) fn hold(self: &Arc<Self>, run: &ClaimedRun, sent_at: Duration, wanted_until: Duration) -> LeaseGuard {
+        self.insert((run.id, run.lease_token), sent_at, wanted_until)
+    }
+
+    fn insert(self: &Arc<Self>, claimed: Claimed, sent_at: Duration, wanted_until: Duration) -> LeaseGuard {
         let trust = Arc::new(Trust::default());
         trust.extend(self.trusted_from(sent_at));
-        let claimed = (run.id, run.lease_token);
         let mut table = self.lock();
         table.held.insert(claimed, Held { trust: trust.clone(), sent_at, wanted_until });
         if std::mem::take(&mut table.is_parked) {
@@ -154,20 +157,32 @@ impl Leases {
         due.map(|(claimed, _)| *claimed).take(RENEWAL_LIMIT).collect()
     }
 
+    /// Begins to look after the lease of a run that was called, and whose settlement has to wait, until `wanted_until`
+    /// at most. When it was renewed last is not known any more, so that is done at once.
+    pub(crate) fn hold_called(self: &Arc<Self>, claimed: Claimed, now: Duration, wanted_until: Duration) -> LeaseGuard {
+        self.insert(claimed, now.saturating_sub(self.lease / 3), wanted_until)
+    }
+
     /// Takes over the answers to a renewal sent at `sent_at`; answers how many leases were lost.
-    fn renewed(&self, asked: &[Claimed], still_held: &[bool], sent_at: Duration) -> usize {
+    fn renewed(&self, asked: &[Claimed], renewals: &[Renewal], sent_at: Duration) -> usize {
         let trusted_until = self.trusted_from(sent_at);
         let mut lost = 0;
         let mut table = self.lock();
-        for (claimed, still_held) in asked.iter().zip(still_held) {
+        for (claimed, renewal) in asked.iter().zip(renewals) {
             // A call that ended meanwhile is settled by now, which ends its lease as well.
             let Some(entry) = table.held.get_mut(claimed) else { continue };
-            entry.sent_at = sent_at;
-            if *still_held {
-                entry.trust.extend(trusted_until);
-            } else {
-                entry.trust.revoke();
-                lost += 1;
+            match renewal {
+                Renewal::Done => {
+                    entry.sent_at = sent_at;
+                    entry.trust.extend(trusted_until);
+                }
+                Renewal::Lost => {
+                    entry.sent_at = sent_at;
+                    entry.trust.revoke();
+                    lost += 1;
+                }
+                // It is trusted no longer than before, and asked for again.
+                Renewal::Held => {}
             }
         }
         lost
@@ -212,14 +227,19 @@ impl Renewer {
                 return;
             }
             match self.context.store.run_renew(&due, self.leases.lease).await {
-                Ok(still_held) => self.succeeded(&due, &still_held, sent_at),
+                Ok(renewals) => {
+                    self.succeeded(&due, &renewals, sent_at);
+                    if renewals.contains(&Renewal::Held) {
+                        return; // or they would be due for ever
+                    }
+                }
                 Err(error) => return self.failed(&error),
             }
         }
     }
 
-    fn succeeded(&mut self, due: &[Claimed], still_held: &[bool], sent_at: Duration) {
-        let lost = self.leases.renewed(due, still_held, sent_at);
+    fn succeeded(&mut self, due: &[Claimed], renewals: &[Renewal], sent_at: Duration) {
+        let lost = self.leases.renewed(due, renewals, sent_at);
         if lost > 0 {
             tracing::warn!(runs = lost, "leases were lost, their calls are cancelled");
         }

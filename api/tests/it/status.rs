@@ -55,7 +55,7 @@ async fn each_status_has_its_row() {
             "idle",
         ),
         ("recurring, running", cron("ignore"), None, "processing"),
-        ("handed back", now("ignore"), Some(Exit::HandBack { wait_ms: 0 }), "idle"),
+        ("handed back", now("ignore"), Some(Exit::HandBack { wait_ms: 0, late_cause: None }), "idle"),
     ];
     for (row, document, exit, expected) in table {
         assert_eq!(after(&document, exit).await["status"], expected, "{row}");

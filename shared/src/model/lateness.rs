@@ -21,6 +21,8 @@ pub enum LateCause {
     RegisteredLate,
     /// A worker that stopped, or left its target alone, had it and gave it back.
     HandedBack,
+    /// Its target answered so slowly that the run had to make room for others.
+    TargetCongested,
     /// The worker that claimed it had not started.
     NoWorker,
     /// All slots of the worker were busy.
@@ -37,10 +39,11 @@ pub enum LateCause {
 
 impl LateCause {
     /// All causes, in the order in which they win when two took equally long.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LeaseExpired,
         Self::RegisteredLate,
         Self::HandedBack,
+        Self::TargetCongested,
         Self::NoWorker,
         Self::SlotsBusy,
         Self::WokenLate,
@@ -55,6 +58,7 @@ impl LateCause {
             Self::LeaseExpired => "lease_expired",
             Self::RegisteredLate => "registered_late",
             Self::HandedBack => "handed_back",
+            Self::TargetCongested => "target_congested",
             Self::NoWorker => "no_worker",
             Self::SlotsBusy => "slots_busy",
             Self::WokenLate => "woken_late",
@@ -77,6 +81,9 @@ impl LateCause {
                 "the run came into being after its time: the date had passed, or the run before it was settled late"
             }
             Self::HandedBack => "a worker had the run and gave it back: it was stopped, or the target was away",
+            Self::TargetCongested => {
+                "the target answered so slowly that calls to it piled up, and the run made room for other targets' runs"
+            }
             Self::NoWorker => "no worker that serves its queue was there: the one that claimed it started later",
             Self::SlotsBusy => "all slots of the worker were busy: more concurrency or more workers would help",
             Self::WokenLate => "the worker was not told in time: a hint was lost, or the monitor or Redis was away",
@@ -150,5 +157,8 @@ pub fn late_cause(run: &ClaimedRun, wakeup: &Wakeup, dispatched_at: UnixMs) -> O
     for (at, cause) in obstacles {
         went_away(at, cause);
     }
-    Some(longest.1)
+    match (longest.1, run.late_cause) {
+        (LateCause::HandedBack, Some(LateCause::TargetCongested)) => Some(LateCause::TargetCongested),
+        (cause, _) => Some(cause),
+    }
 }

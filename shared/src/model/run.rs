@@ -108,6 +108,8 @@ pub struct ClaimedRun {
     pub lease_token: i64,
     /// Whether this claim took it over from an expired lease.
     pub reclaimed: bool,
+    /// Why it was late before, or was going to be.
+    pub late_cause: Option<LateCause>,
     /// What the schedule is now; `None` when its row is gone.
     pub schedule: Option<ClaimedSchedule>,
 }
@@ -237,6 +239,16 @@ pub struct Settlement {
     pub attempt: Option<AttemptRecord>,
 }
 
+impl Settlement {
+    /// Why the run is late: as its dispatch found, or as who hands it back foresees.
+    pub fn late_cause(&self) -> Option<LateCause> {
+        match &self.exit {
+            Exit::HandBack { late_cause, .. } => *late_cause,
+            _ => self.attempt.as_ref().and_then(|attempt| attempt.late_cause),
+        }
+    }
+}
+
 /// What becomes of a claimed run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Exit {
@@ -271,6 +283,8 @@ pub enum Exit {
     HandBack {
         /// Milliseconds from the settle until it is due again.
         wait_ms: i64,
+        /// Why it will be late, where that is known already.
+        late_cause: Option<LateCause>,
     },
     /// Not dispatched for a reason that may pass, and that people should see: a definition this worker cannot read,
     /// a secret it cannot open. The attempt does not count, so it uses up no retry and no occurrence overtakes it.

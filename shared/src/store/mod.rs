@@ -4,11 +4,13 @@
 //! Every method is one commit. Methods are named noun first, so a prefix search lists a resource.
 
 mod history;
+mod migrations;
 pub mod postgres;
 mod rows;
 mod selection;
 mod sql;
 pub mod sqlite;
+mod standing;
 mod values;
 
 use std::sync::Arc;
@@ -100,8 +102,8 @@ pub trait Store: Send + Sync + 'static {
     /// the same batch twice is safe.
     async fn run_settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError>;
 
-    /// Prolongs leases to the database's now + `lease`; answers which are still held, in the order asked.
-    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError>;
+    /// Prolongs leases to the database's now + `lease`; answers in the order asked.
+    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<Renewal>, StoreError>;
 
     /// The run with this id, with its kept attempts.
     async fn run_get(&self, id: RunId) -> Result<Option<(RunRow, Vec<AttemptRow>)>, StoreError>;
@@ -132,6 +134,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the database answers; its clock.
     async fn ping(&self) -> Result<UnixMs, StoreError>;
+
+    /// Whether the database takes writes.
+    async fn probe(&self) -> Result<(), StoreError>;
 
     /// Active schedules that should have an armed run and have none, up to 100 (for `doctor`; a full scan).
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError>;
@@ -172,6 +177,10 @@ pub trait Store: Send + Sync + 'static {
     /// Statements sent to the database since this store was opened.
     fn statements(&self) -> u64;
 
+    /// For how long the database has failed: since the first call that did and after which none succeeded. `None` while
+    /// it serves, as far as anybody asked it.
+    fn failing_for(&self) -> Option<Duration>;
+
     /// Closes the connections.
     async fn close(&self);
 }
@@ -200,6 +209,8 @@ pub struct StoreSettings {
     pub retain_history: Duration,
     /// Connections at most.
     pub connections: u32,
+    /// How long a call may take; who does not answer within this time is given up.
+    pub deadline: Duration,
     /// `None` in production: the database's clock. Tests inject one here.
     pub injected_now: Option<InjectedNow>,
 }
@@ -212,6 +223,7 @@ impl Default for StoreSettings {
             retain_dead: days(30),
             retain_history: days(30),
             connections: 10,
+            deadline: Duration::from_secs(5),
             injected_now: None,
         }
     }
@@ -315,6 +327,8 @@ impl StoreError {
     /// away, not wrong.
     pub fn is_passing(&self) -> bool {
         match self {
+            // What answers is no database that can serve before somebody changes it.
+            Self::Unavailable(sqlx::Error::Configuration(_)) => false,
             Self::Unavailable(_) | Self::SchemaBehind => true,
             Self::Migration(
                 sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
@@ -323,13 +337,26 @@ impl StoreError {
         }
     }
 
+    /// Whether somebody else held a row for longer than we wait; nothing was written.
+    pub fn is_of_a_lock(&self) -> bool {
+        // Differs: SQLite's writers wait for the whole file; those of other processes for longer than we do.
+        matches!(self, Self::Unavailable(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03"))
+    }
+
+    /// Whether the database itself is in trouble, and not what it was asked, or a row that somebody else holds.
+    fn is_of_the_database(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if error.as_database_error().is_none_or(|database| {
+            !matches!(database.code().as_deref(), Some("55P03" | "57014" | "40001" | "40P01"))
+        }))
+    }
+
     /// Whether one member of a batch may be at fault alone: the database answered, nothing was written, and the
     /// others may succeed without it.
     pub fn may_be_of_one(&self) -> bool {
         match self {
-            // A row that somebody holds locked for long; everything else that passes is the database's own trouble.
-            Self::Unavailable(sqlx::Error::Database(database)) => database.code().as_deref() == Some("55P03"),
-            Self::Unavailable(_) | Self::SchemaBehind | Self::Migration(_) => false,
+            // Everything else that passes is the database's own trouble.
+            Self::Unavailable(_) => self.is_of_a_lock(),
+            Self::SchemaBehind | Self::Migration(_) => false,
             _ => true,
         }
     }

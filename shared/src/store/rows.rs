@@ -112,6 +112,7 @@ pub(super) fn claimed_run(row: &impl AnyRow) -> Result<ClaimedRun, StoreError> {
         crashes: row.small("crashes")?,
         lease_token: row.int("lease_token")?,
         reclaimed: row.flag("reclaimed")?,
+        late_cause: row.maybe_text("late_cause")?.as_deref().map(late_cause).transpose()?,
         schedule,
     })
 }
@@ -265,7 +266,7 @@ impl SettleColumns {
                 (0, *state, 0, Some(outcome), *successor, *coalesced, *skipped)
             }
             Exit::Retry { wait_ms, outcome } => (1, RunState::Pending, *wait_ms, Some(outcome), None, 0, 0),
-            Exit::HandBack { wait_ms } => (2, RunState::Pending, *wait_ms, None, None, 0, 0),
+            Exit::HandBack { wait_ms, .. } => (2, RunState::Pending, *wait_ms, None, None, 0, 0),
             Exit::Postpone { wait_ms, outcome } => (3, RunState::Pending, *wait_ms, Some(outcome), None, 0, 0),
         };
         let (next_at, next_after) = match successor {
@@ -295,7 +296,7 @@ impl SettleColumns {
         self.worker.push(attempt.map(|attempt| storable(&attempt.worker)));
         self.woken_at.push(attempt.and_then(|attempt| attempt.woken_at));
         self.first_byte_at.push(attempt.and_then(|attempt| attempt.first_byte_at));
-        self.late_cause.push(attempt.and_then(|attempt| attempt.late_cause).map(LateCause::as_str));
+        self.late_cause.push(settlement.late_cause().map(LateCause::as_str));
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::rows::state_codes;
 use super::sql::standing;
-use super::{Page, ScheduleFilter};
+use super::{Page, ScheduleFilter, Selection};
 use crate::model::schedule::ClientKey;
 
 /// A condition on the schedule `s`, beginning with AND.
@@ -39,6 +39,14 @@ pub(super) fn client_condition(client: &ClientKey, first: usize) -> Condition {
         condition.values.push(value.clone());
     }
     condition
+}
+
+/// What a deletion means; its parameters are numbered from `first`. An id is not among the values.
+pub(super) fn deletion_condition(selection: &Selection, first: usize) -> Condition {
+    match selection {
+        Selection::Id(_) => Condition { text: format!(" AND s.id = ${first}"), values: Vec::new() },
+        Selection::Client(client) => client_condition(client, first),
+    }
 }
 
 /// A page of what a filter shows. The id after which it starts is the last parameter.

@@ -192,6 +192,19 @@ pub enum SettleResult {
     Done(RunState),
     /// The run is not ours any more: nothing was written.
     Stale,
+    /// Somebody else holds its row, or that of its schedule: nothing was written, try again.
+    Held,
+}
+
+/// What became of one lease that was to be renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It was prolonged.
+    Done,
+    /// It is not ours any more.
+    Lost,
+    /// It is ours as it was: somebody else holds the row.
+    Held,
 }
 
 /// What the monitor reads.

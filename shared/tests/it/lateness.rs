@@ -23,6 +23,7 @@ fn run() -> ClaimedRun {
         crashes: 0,
         lease_token: 1,
         reclaimed: false,
+        late_cause: None,
         schedule: None,
     }
 }
@@ -71,6 +72,8 @@ fn one_obstacle_is_the_cause() {
     check(&successor, &wakeup(9_001, 9_005), 9_008, Some(RegisteredLate));
     let handed_back = ClaimedRun { nominal_at: DUE - 25_000, lease_token: 2, ..run() };
     check(&handed_back, &wakeup(1, 5), 8, Some(HandedBack));
+    let congested = ClaimedRun { late_cause: Some(TargetCongested), ..handed_back };
+    check(&congested, &wakeup(1, 5), 8, Some(TargetCongested));
     let reclaimed = ClaimedRun { attempt: 2, crashes: 1, reclaimed: true, ..run() };
     check(&reclaimed, &started, 9_020, Some(LeaseExpired));
 }

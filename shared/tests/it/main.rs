@@ -24,6 +24,7 @@ mod seal;
 mod store_conformance;
 mod store_cost;
 mod store_explore;
+mod store_faults;
 mod store_gone;
 mod store_history;
 mod store_history_cost;

@@ -44,6 +44,7 @@ fn run() -> ClaimedRun {
         crashes: 0,
         lease_token: 1,
         reclaimed: false,
+        late_cause: None,
         schedule: Some(ClaimedSchedule { state: ScheduleState::Active, revision: 2, payload: String::new() }),
     }
 }

@@ -149,10 +149,10 @@ async fn tells_of_runs_that_were_not_dispatched(f: Fixture) {
         let client = history(&f, HistoryFilter { schedule_id: Some(schedule.id), ..HistoryFilter::default() }).await;
         match client[0].client.key.as_str() {
             "dead" => settle(&f, run, finish(RunState::Dead, None), None).await,
-            "back" => settle(&f, run, Exit::HandBack { wait_ms: 0 }, None).await,
+            "back" => settle(&f, run, Exit::HandBack { wait_ms: 0, late_cause: None }, None).await,
             _ => {
                 f.store.schedule_delete(&Selection::Id(schedule.id)).await.unwrap();
-                settle(&f, run, Exit::HandBack { wait_ms: 0 }, None).await;
+                settle(&f, run, Exit::HandBack { wait_ms: 0, late_cause: None }, None).await;
             }
         }
     }

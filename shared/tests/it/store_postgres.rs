@@ -80,12 +80,18 @@ async fn four_claimers_share_what_is_due_and_every_run_is_settled_once() {
                     return (tokens, settled);
                 }
                 tokens.extend(claimed.runs.iter().map(|run| (run.id, run.lease_token)));
-                let batch: Vec<Settlement> =
+                let mut batch: Vec<Settlement> =
                     claimed.runs.iter().map(|run| succeeded(run.id, run.lease_token, None)).collect();
-                let answer = store.run_settle(&batch).await.unwrap();
-                let done =
-                    batch.iter().zip(answer.results).filter(|(_, result)| matches!(result, SettleResult::Done(_)));
-                settled.extend(done.map(|(settlement, _)| settlement.run_id));
+                // What another claimer is about to settle is held for a moment.
+                while !batch.is_empty() {
+                    let answer = store.run_settle(&batch).await.unwrap();
+                    let mut results = answer.results.into_iter();
+                    batch.retain(|settlement| {
+                        let result = results.next().unwrap();
+                        settled.extend(matches!(result, SettleResult::Done(_)).then_some(settlement.run_id));
+                        result == SettleResult::Held
+                    });
+                }
             }
         });
     }

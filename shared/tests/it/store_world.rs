@@ -412,7 +412,7 @@ fn exit(run: &ClaimedRun, way: Way, now: UnixMs) -> Exit {
     }
     match way {
         Way::Success => finish(RunState::Succeeded, Outcome::new(OutcomeCode::Ok, "")),
-        Way::HandBack => Exit::HandBack { wait_ms: 0 },
+        Way::HandBack => Exit::HandBack { wait_ms: 0, late_cause: None },
         Way::Gone => Exit::Finish {
             state: RunState::Failed,
             outcome: Outcome::new(OutcomeCode::HttpStatus, "410"),

@@ -16,21 +16,25 @@
 mod child;
 mod eventually;
 mod kafka;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod process;
 mod receiver;
 mod redis;
+mod relay;
 mod scratch;
 mod subscriber;
 
 pub use eventually::{eventually, eventually_some};
 pub use kafka::Kafka;
+pub use pgbouncer::PgBouncer;
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, ProcessBuilder, Ready};
 pub use receiver::answer::Answer;
 pub use receiver::{Delivery, Receiver};
 pub use redis::Redis;
+pub use relay::Relay;
 pub use scratch::scratch_dir;
 pub use subscriber::{Heard, Subscriber};

@@ -158,7 +158,8 @@ impl Postgres {
         self.server().pid()
     }
 
-    fn url(&self, database: &str) -> String {
+    /// The URL of one of its databases.
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
@@ -242,18 +243,18 @@ fn is_ready(pid_file: &Path, pid: u32) -> bool {
 }
 
 /// The server's programs and the user they run as: they refuse root.
-struct Programs {
+pub(crate) struct Programs {
     bin: PathBuf,
     as_user: Option<&'static str>,
 }
 
 impl Programs {
-    fn find() -> Self {
+    pub(crate) fn find() -> Self {
         let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         Self { bin: find_bin(), as_user: is_root.then_some("postgres") }
     }
 
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let Some(user) = self.as_user else {
             return Command::new(program);
         };
@@ -273,7 +274,7 @@ impl Programs {
         assert!(output.status.success(), "{program:?} {args:?}: {}\n{stderr}", output.status);
     }
 
-    fn give_to_server_user(&self, dir: &Path) {
+    pub(crate) fn give_to_server_user(&self, dir: &Path) {
         if let Some(user) = self.as_user {
             let status = Command::new("chown").arg(user).arg(dir).status().expect("run chown");
             assert!(status.success(), "there is no user {user} to run PostgreSQL as. {INSTALL}");

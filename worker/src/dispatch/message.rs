@@ -122,6 +122,7 @@ mod tests {
             crashes: 0,
             lease_token: 4,
             reclaimed: false,
+            late_cause: None,
             schedule: None,
         };
         let destination = &Destination::of(&definition.task, &BTreeMap::new()).unwrap_or_else(|_| unreachable!());

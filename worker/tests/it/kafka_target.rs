@@ -220,7 +220,7 @@ async fn a_cluster_that_does_not_answer_delays_no_other() {
     let (fixture, cluster) = (Fixture::new().await, cluster("orders"));
     let host = cluster.bootstrap_servers();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap(); // it connects, and nobody speaks
-    let worker = fixture.worker(settings());
+    let worker = fixture.worker(Settings { concurrency: 32, ..settings() });
     let deaf = task(&silent.local_addr().unwrap().to_string(), "orders", json!({}), json!({"timeout": 60}));
     let mut waiting = Vec::new();
     for _ in 0..4 {

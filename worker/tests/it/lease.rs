@@ -36,11 +36,13 @@ async fn a_call_longer_than_its_lease_is_made_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_in_flight_are_renewed_by_one_statement() {
     let fixture = Fixture::new().await;
-    let _worker = fixture.worker(Settings { concurrency: 100, lease: Duration::from_secs(3), ..settings() });
+    let _worker = fixture.worker(Settings { concurrency: 150, lease: Duration::from_secs(3), ..settings() });
+    let known = fixture.register_now("/known", json!({})).await;
+    fixture.run_in(known, RunState::Succeeded).await;
     fixture.receiver.script("/long", [Answer::ok().after(Duration::from_millis(2200))]);
     let documents: Vec<_> = (0..100).map(|_| fixture.document("now", "", "/long", json!({}))).collect();
     fixture.register(&documents).await;
-    fixture.receiver.wait_for(100, LONG).await;
+    fixture.receiver.wait_for(101, LONG).await;
     eventually(LONG, "all are answered", || async { fixture.receiver.in_flight("/long") == 0 }).await;
     let renewals = fixture.store.renewals.load(Ordering::SeqCst);
     assert!((1..=6).contains(&renewals), "{renewals} statements for 100 calls");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use reveille_shared::model::run::RunState;
 use reveille_shared::store::Store;
-use reveille_testkit::{Answer, eventually};
+use reveille_testkit::{Answer, Receiver, eventually};
 use reveille_worker::Settings;
 use serde_json::json;
 
@@ -44,11 +44,14 @@ async fn a_burst_drains_in_batches_and_reaches_each_target_once() {
 async fn a_wake_that_finds_all_slots_busy_is_served_when_one_is_free() {
     let fixture = Fixture::new().await;
     let worker = fixture.worker(Settings { concurrency: 2, ..settings() });
+    // Of two targets, so that neither takes more than its share.
+    let other = Receiver::start().await;
     fixture.receiver.script("/busy", [Answer::hang()]);
-    for _ in 0..2 {
-        fixture.register_now("/busy", json!({})).await;
-    }
-    fixture.receiver.wait_for(2, LONG).await;
+    other.script("/busy", [Answer::hang()]);
+    fixture.register_now("/busy", json!({})).await;
+    fixture.register_now("/busy", json!({"connection": {"host": other.url("/busy")}})).await;
+    fixture.receiver.wait_for(1, LONG).await;
+    other.wait_for(1, LONG).await;
     let claims = fixture.store.claims.load(Ordering::SeqCst);
     let id = fixture.register_now("/waiting", json!({})).await;
     worker.metric_reaches("worker_slots_busy", "", 2.0).await;

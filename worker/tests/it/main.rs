@@ -7,6 +7,7 @@
 )]
 
 mod breaker;
+mod bulkhead;
 mod delivery;
 mod faults;
 mod fixture;

@@ -12,8 +12,8 @@ use reveille_shared::model::timing::Arming;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
-    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Triggered, Upserted,
-    Usage, WakeReading,
+    Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Triggered,
+    Upserted, Usage, WakeReading,
 };
 use tokio::sync::watch;
 
@@ -91,7 +91,7 @@ impl Store for Unreliable {
         }
     }
 
-    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError> {
+    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<Renewal>, StoreError> {
         self.renewals.fetch_add(1, Ordering::SeqCst);
         self.reach()?;
         if self.loses_renewals.load(Ordering::SeqCst) {
@@ -219,6 +219,10 @@ impl Store for Unreliable {
         self.inner.ping().await
     }
 
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.inner.probe().await
+    }
+
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
         self.inner.schedule_dry().await
     }
@@ -229,6 +233,10 @@ impl Store for Unreliable {
 
     fn statements(&self) -> u64 {
         self.inner.statements()
+    }
+
+    fn failing_for(&self) -> Option<Duration> {
+        self.inner.failing_for()
     }
 
     async fn close(&self) {

@@ -173,6 +173,12 @@ refusals! {
             "the database did not answer; whether the request took effect is unknown, repeating it is safe",
         ),
         example(
+            "schedule_locked",
+            "the schedule is held by somebody else",
+            "another transaction of the database holds the schedule's row for longer than anybody here does; nothing was \
+             changed, try again",
+        ),
+        example(
             "bus_unavailable",
             "the wake state cannot be read",
             "Redis did not answer; schedules are accepted and known instants fire all the same",

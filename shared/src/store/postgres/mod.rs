@@ -6,23 +6,31 @@
 
 mod access;
 mod history;
+mod hosts;
+mod link;
 mod run;
 mod schedule;
 pub mod sql;
 mod wake;
 
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+pub use self::hosts::PLANNER;
+use self::hosts::{Connected, Hosts};
+use self::link::{Call, Links, called};
+
+use super::standing::Standing;
 use super::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
-    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings,
-    StoredPayload, Triggered, Upserted, Usage, WakeReading, millis,
+    Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError,
+    StoreSettings, StoredPayload, Triggered, Upserted, Usage, WakeReading, migrations, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -30,32 +38,22 @@ use crate::model::timing::Arming;
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::runtime::clock::{Clock, SystemClock};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::postgres);
 
 /// Key of the advisory lock under which the schema is migrated: "reveille" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7265_7665_696c_6c65;
 
-/// What the planner may choose from. Every statement here is written for loops over indexes, and what else it would
-/// think of, it thinks of for want of statistics: a table that was empty when a plan was made is read as a whole by
-/// that plan until somebody analyzes it. Generic plans, because those that depend on the values are made anew for each
-/// small batch, which takes longer than running them.
-pub const PLANNER: [(&str, &str); 6] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
-
-/// How long a caller waits for a connection before the database counts as unavailable.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Schedules deleted by one transaction: one that deletes many would hold up all of them.
+const DELETE_LIMIT: i64 = 1000;
 
 /// The store on PostgreSQL.
 pub struct PostgresStore {
-    pool: PgPool,
+    links: Arc<Links>,
     settings: StoreSettings,
     statements: StatementCounter,
+    standing: Standing,
+    /// Until when settles are careful, on the links' clock.
+    careful_until_ms: AtomicU64,
 }
 
 impl PostgresStore {
@@ -64,26 +62,11 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Broken`] when the URL is not one.
     pub fn open(url: &str, settings: StoreSettings) -> Result<Self, StoreError> {
-        let options: PgConnectOptions =
-            url.parse().map_err(|_| StoreError::Broken("the database URL is not a postgres:// URL".to_owned()))?;
-        let options = options
-            .application_name("reveille")
-            .options([
-                ("statement_timeout", "10s"),
-                ("lock_timeout", "2s"),
-                ("idle_in_transaction_session_timeout", "5s"),
-            ])
-            .options(PLANNER);
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // Idle means silent: no pings, no recycling. A connection that broke meanwhile fails its
-            // next statement, and every statement here may be sent again.
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_lazy_with(options);
-        Ok(Self { pool, settings, statements: StatementCounter::default() })
+        // The server gives up first. Who is still silent when we do is not there any more.
+        let hosts = Hosts::of(url, settings.deadline.mul_f64(0.8))?;
+        let statements = StatementCounter::default();
+        let links = Links::new(hosts, &settings, statements.clone());
+        Ok(Self { links, settings, statements, standing: Standing::default(), careful_until_ms: AtomicU64::new(0) })
     }
 
     fn injected_now(&self) -> Option<UnixMs> {
@@ -94,80 +77,95 @@ impl PostgresStore {
         millis(self.settings.retain_runs)
     }
 
+    /// On a connection of its own, for as long as it takes.
     async fn migrate_locked(&self) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        // Never a blocking advisory lock: a waiter's snapshot would hold back vacuum and deadlock with
-        // CREATE INDEX CONCURRENTLY.
+        let Connected { mut connection, is_pooled } = self.links.connect().await?;
+        if is_pooled {
+            // Behind a pooler only a transaction stays with one session: all of it is one.
+            let mut transaction = connection.begin().await?;
+            // What the migrations prepare has names, which others of the session may have had before, and want to have after.
+            sqlx::raw_sql("DEALLOCATE ALL; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s'")
+                .execute(&mut *transaction)
+                .await?;
+            self.lock_schema(&mut transaction, "SELECT pg_try_advisory_xact_lock($1)").await?;
+            MIGRATIONS.run_direct(None, &mut *transaction, false).await.map_err(StoreError::Migration)?;
+            sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
+            transaction.commit().await?;
+        } else {
+            sqlx::raw_sql("SET statement_timeout = 0").execute(&mut connection).await?;
+            self.lock_schema(&mut connection, "SELECT pg_try_advisory_lock($1)").await?;
+            MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(StoreError::Migration)?;
+        }
+        // Which gives the lock back.
+        Ok(connection.close().await?)
+    }
+
+    /// Never a blocking advisory lock: a waiter's snapshot would hold back vacuum and deadlock with
+    /// CREATE INDEX CONCURRENTLY.
+    async fn lock_schema(&self, connection: &mut PgConnection, try_lock: &'static str) -> Result<(), StoreError> {
         let clock = SystemClock::new();
-        while !sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)")
-            .bind(MIGRATION_LOCK)
-            .fetch_one(&mut *connection)
-            .await?
-        {
+        let lock = || sqlx::query_scalar::<_, bool>(try_lock).bind(MIGRATION_LOCK).persistent(false);
+        while !lock().fetch_one(&mut *connection).await? {
             clock.sleep(Duration::from_millis(100)).await;
         }
-        let outcome = MIGRATIONS.run_direct(None, &mut *connection, false).await;
-        sqlx::query("SELECT pg_advisory_unlock($1)").bind(MIGRATION_LOCK).execute(&mut *connection).await?;
-        outcome.map_err(StoreError::Migration)
+        Ok(())
     }
-}
 
-/// Whether the same statement may succeed at once: a deadlock or serialization failure was resolved
-/// against it.
-fn is_resolved_conflict(error: &StoreError) -> bool {
-    let StoreError::Unavailable(sqlx::Error::Database(database)) = error else { return false };
-    matches!(database.code().as_deref(), Some("40001" | "40P01"))
-}
-
-/// Runs `$attempt` again when it lost a deadlock, three times at most.
-macro_rules! retried {
-    ($attempt:expr) => {{
-        let mut tries = 0;
-        loop {
-            match $attempt.await {
-                Err(error) if tries < 3 && is_resolved_conflict(&error) => tries += 1,
-                outcome => break outcome,
-            }
+    async fn delete_all(&self, selection: &Selection) -> Result<Deleted, StoreError> {
+        let mut deleted = Deleted { count: 0, in_flight: 0 };
+        if matches!(selection, Selection::Client(client) if *client == ClientKey::default()) {
+            return Ok(deleted);
         }
-    }};
+        let mut after = None;
+        loop {
+            let (some, last) =
+                called!(self, "schedule_delete", |link| self.delete(&mut link, selection, after, DELETE_LIMIT))?;
+            deleted.count += some.count;
+            deleted.in_flight += some.in_flight;
+            if last.is_none() {
+                return Ok(deleted);
+            }
+            after = last;
+        }
+    }
 }
 
 #[async_trait]
 impl Store for PostgresStore {
     async fn schedule_upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
-        retried!(self.upsert(batch))
+        called!(self, "schedule_upsert", |link| self.upsert(&mut link, batch))
     }
 
     async fn schedule_update(&self, registration: &Registration) -> Result<Upserted, StoreError> {
-        retried!(self.update(registration))
+        called!(self, "schedule_update", |link| self.update(&mut link, registration))
     }
 
     async fn schedule_get(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
-        self.get(id).await
+        called!(self, "schedule_get", |link| self.get(&mut link, id))
     }
 
     async fn schedule_payload_by_client(&self, client: &ClientKey) -> Result<Option<String>, StoreError> {
-        self.payload_by_client(client).await
+        called!(self, "schedule_payload_by_client", |link| self.payload_by_client(&mut link, client))
     }
 
     async fn schedule_payloads(&self, after: Option<ScheduleId>, limit: i64) -> Result<Vec<StoredPayload>, StoreError> {
-        self.payloads(after, limit).await
+        called!(self, "schedule_payloads", |link| self.payloads(&mut link, after, limit))
     }
 
     async fn schedule_reseal(&self, batch: &[StoredPayload]) -> Result<u64, StoreError> {
-        retried!(self.reseal(batch))
+        called!(self, "schedule_reseal", |link| self.reseal(&mut link, batch))
     }
 
     async fn schedule_list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
-        self.list(filter, page).await
+        called!(self, "schedule_list", |link| self.list(&mut link, filter, page))
     }
 
     async fn schedule_delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
-        retried!(self.delete(selection))
+        self.delete_all(selection).await
     }
 
     async fn schedule_pause(&self, id: ScheduleId) -> Result<(), StoreError> {
-        retried!(self.pause(id))
+        called!(self, "schedule_pause", |link| self.pause(&mut link, id))
     }
 
     async fn schedule_resume(
@@ -176,27 +174,28 @@ impl Store for PostgresStore {
         revision: i64,
         arming: &Arming,
     ) -> Result<Option<UnixMs>, StoreError> {
-        retried!(self.resume(id, revision, arming))
+        called!(self, "schedule_resume", |link| self.resume(&mut link, id, revision, arming))
     }
 
     async fn schedule_trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {
-        retried!(self.trigger(id))
+        let run_id = Uuid::now_v7();
+        called!(self, "schedule_trigger", |link| self.trigger(&mut link, id, run_id))
     }
 
     async fn run_claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        retried!(self.claim(claim))
+        called!(self, "run_claim", |link| self.claim(&mut link, claim))
     }
 
     async fn run_settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError> {
-        retried!(self.settle(batch))
+        called!(self, "run_settle", |link| self.settle(&mut link, batch))
     }
 
-    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError> {
-        retried!(self.renew(held, lease))
+    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<Renewal>, StoreError> {
+        called!(self, "run_renew", |link| self.renew(&mut link, held, lease))
     }
 
     async fn run_get(&self, id: RunId) -> Result<Option<(RunRow, Vec<AttemptRow>)>, StoreError> {
-        self.run(id).await
+        called!(self, "run_get", |link| self.run(&mut link, id))
     }
 
     async fn run_list(
@@ -205,35 +204,39 @@ impl Store for PostgresStore {
         after: Option<(UnixMs, i64)>,
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
-        self.runs(schedule, after, limit).await
+        called!(self, "run_list", |link| self.runs(&mut link, schedule, after, limit))
     }
 
     async fn history_list(&self, filter: &HistoryFilter, page: &HistoryPage) -> Result<Vec<HistoryRow>, StoreError> {
-        self.history(filter, page).await
+        called!(self, "history_list", |link| self.history(&mut link, filter, page))
     }
 
     async fn wake_read(&self) -> Result<WakeReading, StoreError> {
-        self.wake().await
+        called!(self, "wake_read", |link| self.wake(&mut link))
     }
 
     async fn wake_forecast(&self) -> Result<(WakeReading, Forecast), StoreError> {
-        self.forecast().await
+        called!(self, "wake_forecast", |link| self.forecast(&mut link))
     }
 
     async fn prune(&self, limit: i64) -> Result<u64, StoreError> {
-        retried!(self.prune_batch(limit))
+        called!(self, "prune", |link| self.prune_batch(&mut link, limit))
     }
 
     async fn epoch_next(&self) -> Result<i64, StoreError> {
-        self.epoch().await
+        called!(self, "epoch_next", |link| self.epoch(&mut link))
     }
 
     async fn ping(&self) -> Result<UnixMs, StoreError> {
-        self.now().await
+        called!(self, "ping", |link| self.now(&mut link))
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        called!(self, "probe", |link| self.write_probe(&mut link))
     }
 
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
-        self.dry().await
+        called!(self, "schedule_dry", |link| self.dry(&mut link))
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
@@ -241,30 +244,30 @@ impl Store for PostgresStore {
         loop {
             match self.migrate_locked().await {
                 // A busy table's lock was not had within lock_timeout: let its users through, then again.
-                Err(error) if tries < 20 && is_lock_timeout(&error) => tries += 1,
+                Err(error) if tries < 20 && is_busy_schema(&error) => tries += 1,
                 outcome => return outcome,
             }
         }
     }
 
     async fn api_key_create(&self, key: &ApiKey) -> Result<(), StoreError> {
-        self.create_key(key).await
+        called!(self, "api_key_create", |link| self.create_key(&mut link, key))
     }
 
     async fn api_key_get(&self, id: Uuid) -> Result<Option<ApiKey>, StoreError> {
-        self.key(id).await
+        called!(self, "api_key_get", |link| self.key(&mut link, id))
     }
 
     async fn api_key_list(&self) -> Result<Vec<ApiKey>, StoreError> {
-        self.keys().await
+        called!(self, "api_key_list", |link| self.keys(&mut link))
     }
 
     async fn api_key_revoke(&self, id: Uuid) -> Result<bool, StoreError> {
-        self.revoke_key(id).await
+        called!(self, "api_key_revoke", |link| self.revoke_key(&mut link, id))
     }
 
     async fn api_key_exists(&self) -> Result<bool, StoreError> {
-        self.any_key().await
+        called!(self, "api_key_exists", |link| self.any_key(&mut link))
     }
 
     async fn application_usage(
@@ -273,30 +276,37 @@ impl Store for PostgresStore {
         due: std::ops::Range<UnixMs>,
         limit: i64,
     ) -> Result<Usage, StoreError> {
-        self.usage(application, due, limit).await
+        called!(self, "application_usage", |link| self.usage(&mut link, application, due.clone(), limit))
     }
 
     async fn schema_check(&self) -> Result<(), StoreError> {
-        self.schema().await
+        called!(self, "schema_check", |link| self.schema(&mut link))
     }
 
     fn statements(&self) -> u64 {
         self.statements.get()
     }
 
+    fn failing_for(&self) -> Option<Duration> {
+        self.standing.failing_for()
+    }
+
     async fn close(&self) {
-        self.pool.close().await;
+        self.links.close().await;
     }
 }
 
-fn is_lock_timeout(error: &StoreError) -> bool {
-    let database = match error {
+/// 55P03: somebody else held a row or a table for longer than we wait.
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|database| database.code().as_deref() == Some("55P03"))
+}
+
+fn is_busy_schema(error: &StoreError) -> bool {
+    match error {
         StoreError::Migration(
-            sqlx::migrate::MigrateError::Execute(sqlx::Error::Database(database))
-            | sqlx::migrate::MigrateError::ExecuteMigration(sqlx::Error::Database(database), _),
+            sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
         )
-        | StoreError::Unavailable(sqlx::Error::Database(database)) => database,
-        _ => return false,
-    };
-    database.code().as_deref() == Some("55P03")
+        | StoreError::Unavailable(error) => is_lock_timeout(error),
+        _ => false,
+    }
 }

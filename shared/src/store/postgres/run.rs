@@ -1,28 +1,31 @@
 //! Runs on PostgreSQL: claim, settle, renew, read.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{PostgresStore, sql};
+use super::link::Link;
+use super::{PostgresStore, is_lock_timeout, sql};
 use crate::model::run::{RunState, Settlement};
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{SettleColumns, attempt_row, claimed_run, run_row, run_state};
-use crate::store::{AttemptRow, Claim, Claimed, RunRow, SettleResult, Settled, StoreError, millis};
+use crate::store::{AttemptRow, Claim, Claimed, Renewal, RunRow, SettleResult, Settled, StoreError, millis};
+
+/// How long settles lock runs before they write them, after somebody else had one locked.
+const CAREFUL_FOR: Duration = Duration::from_secs(60);
 
 impl PostgresStore {
-    pub(super) async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        self.statements.count(1);
-        let rows = sqlx::query(sql::RUN_CLAIM)
+    pub(super) async fn claim(&self, link: &mut Link, claim: &Claim) -> Result<Claimed, StoreError> {
+        let take = sqlx::query(sql::RUN_CLAIM)
             .bind(self.injected_now())
             .bind(i64::from(claim.limit))
             .bind(&claim.owner)
             .bind(millis(claim.lease))
-            .bind(&claim.queues)
-            .fetch_all(&self.pool)
-            .await?;
+            .bind(&claim.queues);
+        let rows = link.all(take).await?;
         let Some(first) = rows.first() else {
             return Err(StoreError::Broken("the claim answered nothing".to_owned()));
         };
@@ -37,10 +40,10 @@ impl PostgresStore {
         Ok(Claimed::ordered(now, next_at, runs, claim.limit))
     }
 
-    pub(super) async fn settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError> {
+    pub(super) async fn settle(&self, link: &mut Link, batch: &[Settlement]) -> Result<Settled, StoreError> {
         let columns = SettleColumns::of(batch);
-        self.statements.count(1);
-        let rows = sqlx::query(sql::RUN_SETTLE)
+        let statement = if self.is_careful() { sql::RUN_SETTLE_FREE } else { sql::RUN_SETTLE };
+        let settle = sqlx::query(statement)
             .bind(self.injected_now())
             .bind(self.retain_ms())
             .bind(columns.run_id)
@@ -64,9 +67,14 @@ impl PostgresStore {
             .bind(columns.first_byte_at)
             .bind(columns.late_cause)
             .bind(millis(self.settings.retain_dead))
-            .bind(columns.pauses)
-            .fetch_all(&self.pool)
-            .await?;
+            .bind(columns.pauses);
+        let rows = match link.all(settle).await {
+            Err(error) if is_lock_timeout(&error) && statement == sql::RUN_SETTLE => {
+                self.be_careful();
+                return Box::pin(self.settle(link, batch)).await;
+            }
+            rows => rows?,
+        };
         let mut settled = Settled { now: 0, results: vec![SettleResult::Stale; batch.len()], armed_min: None };
         let mut unknown: HashSet<usize> = (0..batch.len()).collect();
         for row in &rows {
@@ -81,73 +89,83 @@ impl PostgresStore {
             settled.results[place(ord)] = SettleResult::Done(state);
         }
         if !unknown.is_empty() {
-            self.settled_before(batch, &unknown, &mut settled).await?;
+            self.settled_before(link, batch, &unknown, &mut settled).await?;
         }
         Ok(settled)
     }
 
-    /// Nobody else moves a run out of `running` without a new token: what still carries ours was settled by an earlier
-    /// copy of the same settlement.
+    /// Whether somebody held the row of a run lately.
+    fn is_careful(&self) -> bool {
+        self.links.now() < Duration::from_millis(self.careful_until_ms.load(Ordering::Relaxed))
+    }
+
+    fn be_careful(&self) {
+        tracing::warn!("somebody holds the rows of runs locked: what can be settled without them is settled");
+        let until_ms = (self.links.now() + CAREFUL_FOR).as_millis();
+        self.careful_until_ms.store(u64::try_from(until_ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Nobody else moves a run out of `running` without a new token: what still carries ours and has left it was settled
+    /// by an earlier copy of the same settlement.
     async fn settled_before(
         &self,
+        link: &mut Link,
         batch: &[Settlement],
         unknown: &HashSet<usize>,
         settled: &mut Settled,
     ) -> Result<(), StoreError> {
         let places: Vec<usize> = unknown.iter().copied().collect();
-        self.statements.count(1);
-        let rows = sqlx::query(sql::RUN_SETTLED)
+        let before = sqlx::query(sql::RUN_SETTLED)
             .bind(places.iter().map(|place| batch[*place].run_id).collect::<Vec<Uuid>>())
-            .bind(places.iter().map(|place| batch[*place].lease_token).collect::<Vec<i64>>())
-            .fetch_all(&self.pool)
-            .await?;
+            .bind(places.iter().map(|place| batch[*place].lease_token).collect::<Vec<i64>>());
+        let rows = link.all(before).await?;
         for row in &rows {
-            let state = run_state(row.try_get("state")?)?;
-            settled.results[places[place(row.try_get("ord")?)]] = SettleResult::Done(state);
+            let result = match row.try_get("is_held")? {
+                true => SettleResult::Held,
+                false => SettleResult::Done(run_state(row.try_get("state")?)?),
+            };
+            settled.results[places[place(row.try_get("ord")?)]] = result;
         }
         Ok(())
     }
 
-    pub(super) async fn renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError> {
-        self.statements.count(1);
+    pub(super) async fn renew(
+        &self,
+        link: &mut Link,
+        held: &[(RunId, i64)],
+        lease: Duration,
+    ) -> Result<Vec<Renewal>, StoreError> {
         let (ids, tokens): (Vec<Uuid>, Vec<i64>) = held.iter().copied().unzip();
-        let renewed: Vec<i64> = sqlx::query_scalar(sql::RUN_RENEW)
-            .bind(self.injected_now())
-            .bind(ids)
-            .bind(tokens)
-            .bind(millis(lease))
-            .fetch_all(&self.pool)
-            .await?;
-        let mut still_held = vec![false; held.len()];
-        for ord in renewed {
-            still_held[place(ord)] = true;
+        let renew = sqlx::query(sql::RUN_RENEW).bind(self.injected_now()).bind(ids).bind(tokens).bind(millis(lease));
+        let mut renewals = vec![Renewal::Lost; held.len()];
+        for row in link.all(renew).await? {
+            let renewal = if row.try_get("is_free")? { Renewal::Done } else { Renewal::Held };
+            renewals[place(row.try_get("ord")?)] = renewal;
         }
-        Ok(still_held)
+        Ok(renewals)
     }
 
-    pub(super) async fn run(&self, id: RunId) -> Result<Option<(RunRow, Vec<AttemptRow>)>, StoreError> {
-        self.statements.count(2);
-        let Some(row) = sqlx::query(sql::RUN_GET).bind(id).fetch_optional(&self.pool).await? else { return Ok(None) };
-        let attempts = sqlx::query(sql::ATTEMPT_LIST).bind(id).fetch_all(&self.pool).await?;
+    pub(super) async fn run(
+        &self,
+        link: &mut Link,
+        id: RunId,
+    ) -> Result<Option<(RunRow, Vec<AttemptRow>)>, StoreError> {
+        let Some(row) = link.optional(sqlx::query(sql::RUN_GET).bind(id)).await? else { return Ok(None) };
+        let attempts = link.all(sqlx::query(sql::ATTEMPT_LIST).bind(id)).await?;
         let attempts = attempts.iter().map(attempt_row).collect::<Result<_, _>>()?;
         Ok(Some((run_row(&row)?, attempts)))
     }
 
     pub(super) async fn runs(
         &self,
+        link: &mut Link,
         schedule: ScheduleId,
         after: Option<(UnixMs, i64)>,
         limit: i64,
     ) -> Result<Vec<RunRow>, StoreError> {
         let (nominal_at, series) = after.unwrap_or((i64::MAX, i64::MAX));
-        self.statements.count(1);
-        let rows = sqlx::query(sql::RUN_LIST)
-            .bind(schedule)
-            .bind(nominal_at)
-            .bind(series)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?;
+        let list = sqlx::query(sql::RUN_LIST).bind(schedule).bind(nominal_at).bind(series).bind(limit);
+        let rows = link.all(list).await?;
         rows.iter().map(run_row).collect()
     }
 }

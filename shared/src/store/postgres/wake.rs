@@ -3,24 +3,21 @@
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::link::Link;
 use super::{MIGRATIONS, PostgresStore, sql};
 use crate::model::UnixMs;
 use crate::store::{Backlog, Forecast, StoreError, WakeReading, millis};
 
 impl PostgresStore {
-    pub(super) async fn wake(&self) -> Result<WakeReading, StoreError> {
-        self.statements.count(1);
-        let row = sqlx::query(sql::WAKE_READ).bind(self.injected_now()).fetch_one(&self.pool).await?;
+    pub(super) async fn wake(&self, link: &mut Link) -> Result<WakeReading, StoreError> {
+        let row = link.one(sqlx::query(sql::WAKE_READ).bind(self.injected_now())).await?;
         wake_reading(&row)
     }
 
-    pub(super) async fn forecast(&self) -> Result<(WakeReading, Forecast), StoreError> {
-        self.statements.count(1);
-        let row = sqlx::query(sql::WAKE_FORECAST)
-            .bind(self.injected_now())
-            .bind(millis(self.settings.retain_history))
-            .fetch_one(&self.pool)
-            .await?;
+    pub(super) async fn forecast(&self, link: &mut Link) -> Result<(WakeReading, Forecast), StoreError> {
+        let forecast =
+            sqlx::query(sql::WAKE_FORECAST).bind(self.injected_now()).bind(millis(self.settings.retain_history));
+        let row = link.one(forecast).await?;
         let reading = wake_reading(&row)?;
         let backlog = Backlog {
             overdue_runs: reading.overdue,
@@ -32,21 +29,18 @@ impl PostgresStore {
         Ok((reading, Forecast { backlog, next_prune: row.try_get("next_prune")? }))
     }
 
-    pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
-        self.statements.count(1);
-        let pruned: i64 = sqlx::query_scalar(sql::PRUNE)
+    pub(super) async fn prune_batch(&self, link: &mut Link, limit: i64) -> Result<u64, StoreError> {
+        let prune = sqlx::query(sql::PRUNE)
             .bind(self.injected_now())
             .bind(limit)
             .bind(millis(self.settings.retain_history))
-            .bind(self.retain_ms())
-            .fetch_one(&self.pool)
-            .await?;
+            .bind(self.retain_ms());
+        let pruned: i64 = link.value(prune).await?;
         Ok(pruned.unsigned_abs())
     }
 
-    pub(super) async fn schema(&self) -> Result<(), StoreError> {
-        self.statements.count(1);
-        let applied: Result<Vec<i64>, sqlx::Error> = sqlx::query_scalar(sql::SCHEMA).fetch_all(&self.pool).await;
+    pub(super) async fn schema(&self, link: &mut Link) -> Result<(), StoreError> {
+        let applied: Result<Vec<i64>, sqlx::Error> = link.values(sqlx::query(sql::SCHEMA)).await;
         let is_never_migrated = |error: &sqlx::Error| {
             error.as_database_error().is_some_and(|database| database.code().as_deref() == Some("42P01"))
         };
@@ -58,14 +52,17 @@ impl PostgresStore {
         }
     }
 
-    pub(super) async fn epoch(&self) -> Result<i64, StoreError> {
-        self.statements.count(1);
-        Ok(sqlx::query_scalar(sql::EPOCH_NEXT).fetch_one(&self.pool).await?)
+    pub(super) async fn epoch(&self, link: &mut Link) -> Result<i64, StoreError> {
+        Ok(link.value(sqlx::query(sql::EPOCH_NEXT)).await?)
     }
 
-    pub(super) async fn now(&self) -> Result<UnixMs, StoreError> {
-        self.statements.count(1);
-        Ok(sqlx::query_scalar(sql::NOW).bind(self.injected_now()).fetch_one(&self.pool).await?)
+    pub(super) async fn write_probe(&self, link: &mut Link) -> Result<(), StoreError> {
+        link.execute(sqlx::query(sql::PROBE)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn now(&self, link: &mut Link) -> Result<UnixMs, StoreError> {
+        Ok(link.value(sqlx::query(sql::NOW).bind(self.injected_now())).await?)
     }
 }
 

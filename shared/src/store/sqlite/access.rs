@@ -21,7 +21,7 @@ impl SqliteStore {
             .bind(&key.name)
             .bind(key.created_at)
             .bind(key.expires_at)
-            .execute(&self.writer)
+            .execute(&self.writer.pool)
             .await?;
         Ok(())
     }
@@ -41,7 +41,7 @@ impl SqliteStore {
     pub(super) async fn revoke_key(&self, id: Uuid) -> Result<bool, StoreError> {
         let now = self.now().await?;
         self.statements.count(1);
-        let revoked = sqlx::query(sql::API_KEY_REVOKE).bind(id).bind(now).execute(&self.writer).await?;
+        let revoked = sqlx::query(sql::API_KEY_REVOKE).bind(id).bind(now).execute(&self.writer.pool).await?;
         Ok(revoked.rows_affected() == 1)
     }
 

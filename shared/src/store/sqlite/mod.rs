@@ -10,26 +10,32 @@ mod schedule;
 mod settle;
 pub mod sql;
 mod wake;
+mod writer;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqliteConnection, Transaction};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use uuid::Uuid;
 
+use self::writer::{Writer, Writing};
+
+use super::standing::Standing;
 use super::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
-    RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError, StoreSettings,
-    StoredPayload, Triggered, Upserted, Usage, WakeReading, millis,
+    Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError,
+    StoreSettings, StoredPayload, Triggered, Upserted, Usage, WakeReading, migrations, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
 use crate::model::timing::Arming;
 use crate::model::{RunId, ScheduleId, UnixMs};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
 /// How long a statement waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,10 +44,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Differs: counts a transaction as one statement; what happens inside one never leaves the process.
 pub struct SqliteStore {
-    writer: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
     settings: StoreSettings,
     statements: StatementCounter,
+    standing: Standing,
 }
 
 impl SqliteStore {
@@ -56,9 +63,9 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
-        let writer = quiet(1).connect_with(options.clone()).await?;
+        let writer = Writer::open(quiet(1), options.clone()).await?;
         let readers = quiet(settings.connections.clamp(1, 4)).connect_lazy_with(options.read_only(true));
-        Ok(Self { writer, readers, settings, statements: StatementCounter::default() })
+        Ok(Self { writer, readers, settings, statements: StatementCounter::default(), standing: Standing::default() })
     }
 
     fn retain_ms(&self) -> i64 {
@@ -69,10 +76,10 @@ impl SqliteStore {
         self.settings.injected_now.as_ref().map(super::InjectedNow::get)
     }
 
-    /// The one way to write: takes the write lock before it reads, so that nothing it read is stale.
-    async fn begin(&self) -> Result<(Transaction<'static, Sqlite>, UnixMs), StoreError> {
+    /// The one way to write.
+    async fn begin(&self) -> Result<(Writing, UnixMs), StoreError> {
         self.statements.count(1);
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.writer.begin().await?;
         let now = self.read_now(&mut transaction).await?;
         Ok((transaction, now))
     }
@@ -95,11 +102,11 @@ fn quiet(connections: u32) -> SqlitePoolOptions {
 #[async_trait]
 impl Store for SqliteStore {
     async fn schedule_upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
-        self.upsert(batch).await
+        self.standing.noted(self.upsert(batch).await)
     }
 
     async fn schedule_update(&self, registration: &Registration) -> Result<Upserted, StoreError> {
-        self.update(registration).await
+        self.standing.noted(self.update(registration).await)
     }
 
     async fn schedule_get(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
@@ -115,7 +122,7 @@ impl Store for SqliteStore {
     }
 
     async fn schedule_reseal(&self, batch: &[StoredPayload]) -> Result<u64, StoreError> {
-        self.reseal(batch).await
+        self.standing.noted(self.reseal(batch).await)
     }
 
     async fn schedule_list(&self, filter: &ScheduleFilter, page: &Page) -> Result<Vec<ScheduleRow>, StoreError> {
@@ -123,11 +130,11 @@ impl Store for SqliteStore {
     }
 
     async fn schedule_delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
-        self.delete(selection).await
+        self.standing.noted(self.delete(selection).await)
     }
 
     async fn schedule_pause(&self, id: ScheduleId) -> Result<(), StoreError> {
-        self.pause(id).await
+        self.standing.noted(self.pause(id).await)
     }
 
     async fn schedule_resume(
@@ -136,23 +143,23 @@ impl Store for SqliteStore {
         revision: i64,
         arming: &Arming,
     ) -> Result<Option<UnixMs>, StoreError> {
-        self.resume(id, revision, arming).await
+        self.standing.noted(self.resume(id, revision, arming).await)
     }
 
     async fn schedule_trigger(&self, id: ScheduleId) -> Result<Triggered, StoreError> {
-        self.trigger(id).await
+        self.standing.noted(self.trigger(id).await)
     }
 
     async fn run_claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        self.claim(claim).await
+        self.standing.noted(self.claim(claim).await)
     }
 
     async fn run_settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError> {
-        self.settle(batch).await
+        self.standing.noted(self.settle(batch).await)
     }
 
-    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError> {
-        self.renew(held, lease).await
+    async fn run_renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<Renewal>, StoreError> {
+        self.standing.noted(self.renew(held, lease).await)
     }
 
     async fn run_get(&self, id: RunId) -> Result<Option<(RunRow, Vec<AttemptRow>)>, StoreError> {
@@ -181,15 +188,19 @@ impl Store for SqliteStore {
     }
 
     async fn prune(&self, limit: i64) -> Result<u64, StoreError> {
-        self.prune_batch(limit).await
+        self.standing.noted(self.prune_batch(limit).await)
     }
 
     async fn epoch_next(&self) -> Result<i64, StoreError> {
-        self.epoch().await
+        self.standing.noted(self.epoch().await)
     }
 
     async fn ping(&self) -> Result<UnixMs, StoreError> {
         self.now().await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.standing.noted(self.write_probe().await)
     }
 
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
@@ -199,14 +210,14 @@ impl Store for SqliteStore {
     async fn migrate(&self) -> Result<(), StoreError> {
         // Differs: no advisory lock. Of two starters one may find the other's tables half way; by the
         // second try they are whole and recorded.
-        match MIGRATIONS.run(&self.writer).await {
+        match MIGRATIONS.run(&self.writer.pool).await {
             Ok(()) => Ok(()),
-            Err(_) => MIGRATIONS.run(&self.writer).await.map_err(StoreError::Migration),
+            Err(_) => MIGRATIONS.run(&self.writer.pool).await.map_err(StoreError::Migration),
         }
     }
 
     async fn api_key_create(&self, key: &ApiKey) -> Result<(), StoreError> {
-        self.create_key(key).await
+        self.standing.noted(self.create_key(key).await)
     }
 
     async fn api_key_get(&self, id: Uuid) -> Result<Option<ApiKey>, StoreError> {
@@ -218,7 +229,7 @@ impl Store for SqliteStore {
     }
 
     async fn api_key_revoke(&self, id: Uuid) -> Result<bool, StoreError> {
-        self.revoke_key(id).await
+        self.standing.noted(self.revoke_key(id).await)
     }
 
     async fn api_key_exists(&self) -> Result<bool, StoreError> {
@@ -242,8 +253,12 @@ impl Store for SqliteStore {
         self.statements.get()
     }
 
+    fn failing_for(&self) -> Option<Duration> {
+        self.standing.failing_for()
+    }
+
     async fn close(&self) {
         self.readers.close().await;
-        self.writer.close().await;
+        self.writer.pool.close().await;
     }
 }

@@ -9,7 +9,7 @@ use super::{SqliteStore, sql};
 use crate::model::run::ClaimedRun;
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{attempt_row, claimed_run, run_row};
-use crate::store::{AttemptRow, Claim, Claimed, RunRow, StoreError, millis};
+use crate::store::{AttemptRow, Claim, Claimed, Renewal, RunRow, StoreError, millis};
 
 impl SqliteStore {
     pub(super) async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
@@ -33,7 +33,7 @@ impl SqliteStore {
         Ok(Claimed::ordered(now, next_at, runs, claim.limit))
     }
 
-    pub(super) async fn renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<bool>, StoreError> {
+    pub(super) async fn renew(&self, held: &[(RunId, i64)], lease: Duration) -> Result<Vec<Renewal>, StoreError> {
         let (mut transaction, now) = self.begin().await?;
         let mut renewed = Vec::with_capacity(held.len());
         for (id, token) in held {
@@ -43,7 +43,7 @@ impl SqliteStore {
                 .bind(now + millis(lease))
                 .execute(&mut *transaction)
                 .await?;
-            renewed.push(done.rows_affected() == 1);
+            renewed.push(if done.rows_affected() == 1 { Renewal::Done } else { Renewal::Lost });
         }
         transaction.commit().await?;
         Ok(renewed)

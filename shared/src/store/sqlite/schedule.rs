@@ -46,12 +46,12 @@ impl SqliteStore {
         let (mut transaction, now) = self.begin().await?;
         let paused = sqlx::query(sql::SCHEDULE_PAUSE).bind(id).bind(now).execute(&mut *transaction).await?;
         if paused.rows_affected() == 0 {
-            transaction.rollback().await?;
+            drop(transaction);
             return self.explain_state(id).await.map(|_| ());
         }
         sqlx::query(sql::RUN_DISARM).bind(id).execute(&mut *transaction).await?;
         tell(&mut transaction, now, HistoryKind::Paused, id, None).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     pub(super) async fn resume(
@@ -69,7 +69,7 @@ impl SqliteStore {
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(row) = resumed else {
-            transaction.rollback().await?;
+            drop(transaction);
             return rows::resumed_already(&self.explain_state(id).await?);
         };
         let owner = Owner {
@@ -93,7 +93,7 @@ impl SqliteStore {
         let numbered =
             sqlx::query(sql::SCHEDULE_NUMBER).bind(id).bind(kept_until).fetch_optional(&mut *transaction).await?;
         let Some(row) = numbered else {
-            transaction.rollback().await?;
+            drop(transaction);
             let current = self.get(id).await?.ok_or(StoreError::NotFound)?;
             return Err(StoreError::WrongState(current.state));
         };

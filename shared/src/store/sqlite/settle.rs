@@ -147,7 +147,7 @@ impl SqliteStore {
                     .bind(record.and_then(|record| record.woken_at))
                     .bind(record.map(|record| record.started_at))
                     .bind(record.and_then(|record| record.first_byte_at))
-                    .bind(record.and_then(|record| record.late_cause).map(LateCause::as_str));
+                    .bind(settlement.late_cause().map(LateCause::as_str));
             }
             update.execute(&mut *connection).await?;
         }
@@ -285,7 +285,7 @@ impl Leaving {
                 leaving.state = RunState::Cancelled;
                 leaving.outcome = Some(replaced);
             }
-            Exit::HandBack { wait_ms } => leaving.wait_ms = *wait_ms,
+            Exit::HandBack { wait_ms, .. } => leaving.wait_ms = *wait_ms,
             Exit::Postpone { wait_ms, outcome } => {
                 leaving.wait_ms = *wait_ms;
                 leaving.outcome = Some(outcome.code.as_str());

@@ -195,7 +195,7 @@ macro_rules! taken {
     ($subset:expr) => {
         concat!(
             "SELECT r.id, r.schedule_id, r.revision, r.series, r.nominal_at, r.due_at,
-       coalesce(r.created_at, r.nominal_at) AS created_at, r.armed, r.priority, r.attempt + 1 AS attempt, r.crashes + (r.state = 1) AS crashes, r.lease_token + 1 AS lease_token,
+       coalesce(r.created_at, r.nominal_at) AS created_at, r.armed, r.priority, r.attempt + 1 AS attempt, r.crashes + (r.state = 1) AS crashes, r.lease_token + 1 AS lease_token, r.late_cause,
        r.state = 1 AS reclaimed, s.state AS schedule_state, s.revision AS schedule_revision, s.payload
   FROM runs r LEFT JOIN schedules s ON s.id = r.schedule_id WHERE r.id IN (",
             $subset,

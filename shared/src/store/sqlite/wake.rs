@@ -69,7 +69,13 @@ impl SqliteStore {
 
     pub(super) async fn epoch(&self) -> Result<i64, StoreError> {
         self.statements.count(1);
-        Ok(sqlx::query_scalar(sql::EPOCH_NEXT).fetch_one(&self.writer).await?)
+        Ok(sqlx::query_scalar(sql::EPOCH_NEXT).fetch_one(&self.writer.pool).await?)
+    }
+
+    pub(super) async fn write_probe(&self) -> Result<(), StoreError> {
+        let (mut transaction, _) = self.begin().await?;
+        sqlx::query(sql::PROBE).execute(&mut *transaction).await?;
+        transaction.commit().await
     }
 
     pub(super) async fn now(&self) -> Result<UnixMs, StoreError> {

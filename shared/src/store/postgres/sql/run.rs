@@ -35,28 +35,19 @@ taken AS (
     FROM (SELECT id, 0 AS expired FROM ready UNION ALL SELECT id, 1 FROM expired) x
    WHERE u.id = x.id
   RETURNING u.id, u.schedule_id, u.revision, u.series, u.nominal_at, u.due_at, u.created_at, u.armed, u.priority, u.attempt, u.crashes,
-            u.lease_token, x.expired = 1 AS reclaimed)
+            u.lease_token, u.late_cause, x.expired = 1 AS reclaimed)
 SELECT c.now,
        (SELECT r.due_at FROM runs r WHERE r.state = 0 AND r.due_at > (SELECT now FROM clock) ORDER BY r.due_at LIMIT 1)
          AS next_at,
        t.id, t.schedule_id, t.revision, t.series, t.nominal_at, t.due_at, coalesce(t.created_at, t.nominal_at) AS created_at,
-       t.armed, t.priority, t.attempt, t.crashes, t.lease_token, t.reclaimed, s.state AS schedule_state, s.revision AS schedule_revision, s.payload
+       t.armed, t.priority, t.attempt, t.crashes, t.lease_token, t.late_cause, t.reclaimed, s.state AS schedule_state, s.revision AS schedule_revision, s.payload
   FROM clock c LEFT JOIN taken t ON true LEFT JOIN schedules s ON s.id = t.schedule_id"
 );
 
-/// The one exit. `exit`: 0 finish, 1 retry, 2 hand back, 3 postpone. Answers the runs that were settled, by their place
-/// in the batch.
-///
-/// 1. `found`: the runs as they are, each by its id, while the token holds. Nothing is locked yet: which schedule a
-///    run belongs to never changes.
-/// 2. `owned`: their schedules, locked in id order, so that what follows is decided by their newest committed
-///    revision. Register, delete and pause lock in the same order: the schedule, then its pending run.
-/// 3. `decided`: what each comes to, in run id order, in which renewals write too.
-/// 4. `settled`: the write, fenced by the token once more: what another claim took meanwhile is left out, and out of
-///    all that follows from here.
-///
-/// A one-shot that ends leaves its schedule alone: that it is over, and how, is read from this very run.
-pub const RUN_SETTLE: &str = concat!(
+/// The statement of [`RUN_SETTLE`]. `$runs` may lock the runs before they are written.
+macro_rules! run_settle {
+    ($runs:literal) => {
+        concat!(
     "WITH ",
     clock!(),
     ",
@@ -76,7 +67,10 @@ owned AS MATERIALIZED (
          -- a target that is gone pauses what recurs: nothing else of the batch arms that again
          bool_or(f.pauses AND o.state = 0 AND NOT o.once AND o.revision = f.revision) OVER (PARTITION BY f.schedule_id) AS paused
     FROM found f LEFT JOIN LATERAL (
-         SELECT s.state, s.revision, s.once, s.history_check FROM schedules s WHERE s.id = f.schedule_id FOR UPDATE) o ON true),
+         SELECT s.state, s.revision, s.once, s.history_check FROM schedules s WHERE s.id = f.schedule_id FOR UPDATE SKIP LOCKED) o
+         ON true
+   -- not there at all is one thing, held by somebody else another
+   WHERE o.state IS NOT NULL OR NOT EXISTS (SELECT 1 FROM schedules s WHERE s.id = f.schedule_id)),
 decided AS MATERIALIZED (
   SELECT o.*, l.live, c.now, e.ends AND NOT o.once AS ends, e.ends AND o.once AS is_over,
          CASE WHEN o.exit = 0 THEN o.state WHEN l.live THEN 0 WHEN o.exit = 1 THEN 3 ELSE 5 END AS to_state,
@@ -89,7 +83,9 @@ decided AS MATERIALIZED (
    CROSS JOIN LATERAL (SELECT coalesce(o.is_current AND (o.owner_state = 0 AND NOT o.paused
                                                          OR o.owner_state = 2 AND NOT o.armed), false) AS live) l
    CROSS JOIN LATERAL (SELECT o.exit = 0 AND o.armed AND l.live AND o.next_at IS NULL AND o.next_after IS NULL AS ends) e
-   ORDER BY o.run_id),
+",
+            $runs,
+            "   ORDER BY o.run_id),
 settled AS (
   UPDATE runs r
      SET state = d.to_state, lease_until = NULL,
@@ -151,23 +147,54 @@ told AS (
    WHERE d.history_check AND (d.attempt IS NOT NULL OR d.to_state <> 0))
 SELECT c.now, (SELECT min(due_at) FROM armed) AS armed_at, d.ord, d.to_state, d.now + d.wait_ms AS retry_at
   FROM clock c LEFT JOIN settled d ON true"
+        )
+    };
+}
+
+/// The one exit. `exit`: 0 finish, 1 retry, 2 hand back, 3 postpone. Answers the runs that were settled, by their place
+/// in the batch.
+///
+/// 1. `found`: the runs as they are, each by its id, while the token holds. Nothing is locked yet: which schedule a
+///    run belongs to never changes.
+/// 2. `owned`: their schedules, locked in id order, so that what follows is decided by their newest committed
+///    revision. Register, delete and pause lock in the same order: the schedule, then its pending run. Of a schedule
+///    that somebody else holds nothing is settled: the others do not wait for it.
+/// 3. `decided`: what each comes to, in run id order, in which renewals write too.
+/// 4. `settled`: the write, fenced by the token once more: what another claim took meanwhile is left out, and out of
+///    all that follows from here.
+///
+/// A one-shot that ends leaves its schedule alone: that it is over, and how, is read from this very run.
+pub const RUN_SETTLE: &str = run_settle!("");
+
+/// The same, leaving out runs whose rows somebody else holds. Locking a row is a write, so only where that was seen.
+pub const RUN_SETTLE_FREE: &str = run_settle!(
+    "   CROSS JOIN LATERAL (SELECT 1 FROM runs r WHERE r.id = o.run_id AND r.lease_token = o.token FOR UPDATE SKIP LOCKED) k
+"
 );
 
 /// Which of these runs had been settled before under the same tokens: they have left `running` and nobody claimed them
-/// since. Asked for what [`RUN_SETTLE`] did not find: our own earlier copy, or lost to another claim.
+/// since; and which are still as they were, because somebody holds their row or their schedule's. Asked for what
+/// [`RUN_SETTLE`] did not settle: what is not answered was lost to another claim.
 pub const RUN_SETTLED: &str = "\
-SELECT i.ord, r.state
+SELECT i.ord, r.state, r.lease_until IS NOT NULL AS is_held
   FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS i (run_id, token, ord)
-  JOIN runs r ON r.id = i.run_id AND r.lease_token = i.token AND r.lease_until IS NULL";
+  JOIN runs r ON r.id = i.run_id AND r.lease_token = i.token";
 
-/// Prolongs leases that are still held; answers their places in the batch. In run id order, in which settles write too.
+/// Prolongs leases that are still held, in run id order, in which settles write too. Answers the places in the batch of
+/// leases that are held, and whether they were prolonged: not while somebody else holds the row.
 pub const RUN_RENEW: &str = concat!(
     "WITH ",
     clock!(),
-    "
-UPDATE runs r SET lease_until = c.now + $4
-  FROM clock c CROSS JOIN (
-       SELECT i.* FROM unnest($2::uuid[], $3::bigint[]) WITH ORDINALITY AS i (run_id, token, ord) ORDER BY i.run_id) i
- WHERE r.id = i.run_id AND r.lease_token = i.token AND r.lease_until IS NOT NULL
-RETURNING i.ord"
+    ",
+held AS MATERIALIZED (
+  SELECT i.ord, i.run_id, k.id IS NOT NULL AS is_free
+    FROM (SELECT i.* FROM unnest($2::uuid[], $3::bigint[]) WITH ORDINALITY AS i (run_id, token, ord) ORDER BY i.run_id) i
+    JOIN runs r ON r.id = i.run_id AND r.lease_token = i.token AND r.lease_until IS NOT NULL
+    LEFT JOIN LATERAL (
+         SELECT r.id FROM runs r WHERE r.id = i.run_id AND r.lease_token = i.token AND r.lease_until IS NOT NULL
+            FOR UPDATE SKIP LOCKED) k ON true),
+renewed AS (
+  UPDATE runs r SET lease_until = c.now + $4
+    FROM clock c CROSS JOIN held h WHERE r.id = h.run_id AND h.is_free)
+SELECT h.ord, h.is_free FROM held h"
 );

@@ -84,25 +84,14 @@ macro_rules! found {
     };
 }
 
-/// Registers a batch by client key. Answers in parts, which the caller puts together by `ord`, the place in the batch,
-/// and by id: 0 the schedules that were written, 1 when what was armed of them is due, 2 the schedules that were
-/// left alone (with `armed_missing` when their armed run is not there). A place without an answer was taken by
-/// somebody else a moment ago: asked again it is found.
+/// Writes the schedules of `input i` that are new or other than before.
 ///
 /// An arming that is never equal to the one before (`now`, `delay`, a date that has passed) gets a
 /// fingerprint nothing else has, so that one comparison decides for all timings.
-pub const SCHEDULE_UPSERT: &str = concat!(
-    "WITH ",
-    clock!(),
-    ",
-input AS MATERIALIZED (
-  SELECT i.*, ROW(i.application, i.client_group, i.client_key, i.operation, i.client_type)::text AS identity
-    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-                $11::text[], $12::smallint[], $13::boolean[], $14::bigint[], $16::smallint[], $17::uuid[], $18::boolean[])
-         WITH ORDINALITY
-         AS i (id, application, client_group, client_key, operation, client_type, name, payload, fingerprint, queue,
-               priority, calendar, arm_at, unchanged, run_id, history_check, ord)),
-upserted AS (
+macro_rules! upserted {
+    () => {
+        concat!(
+            "upserted AS (
   INSERT INTO schedules AS s (id, application, client_group, client_key, operation, client_type, name, state, revision,
                               series, iterations, fingerprint, payload, queue, priority, created_at, updated_at,
                               history_check, once)
@@ -120,13 +109,64 @@ upserted AS (
          priority = excluded.priority, state = CASE WHEN s.state = 1 THEN 1 ELSE 0 END, revision = s.revision + 1,
          series = s.series + excluded.series, updated_at = excluded.updated_at, prune_at = NULL,
          history_check = excluded.history_check, once = excluded.once, iterations = s.iterations + ",
-    uncounted!(),
-    "
+            uncounted!(),
+            "
    WHERE s.fingerprint <> excluded.fingerprint OR s.state = 2 OR ",
-    is_over!(),
-    "
+            is_over!(),
+            "
   RETURNING s.id, s.application, s.client_group, s.client_key, s.operation, s.client_type, s.name, s.state, s.revision,
-            s.series, s.queue, s.priority, s.history_check),
+            s.series, s.queue, s.priority, s.history_check)"
+        )
+    };
+}
+
+/// The columns of a registration, as the statements name them.
+macro_rules! registration_columns {
+    () => {
+        "(id, application, client_group, client_key, operation, client_type, name, payload, fingerprint, queue,
+               priority, calendar, arm_at, unchanged, run_id, history_check"
+    };
+}
+
+/// What became of a batch of which `written` was written. Answers in parts, which the caller puts together by `ord`, the
+/// place in the batch, and by id: 0 the schedules that were written, 1 when what was armed of them is due, 2 the
+/// schedules that were left alone (with `armed_missing` when their armed run is not there). A place without an answer
+/// was taken by somebody else a moment ago: asked again it is found.
+macro_rules! upsert_answer {
+    () => {
+        concat!(
+            "
+SELECT c.now, 0 AS part, w.ord::bigint, w.id, w.revision, NULL::bigint AS due_at, false AS armed_missing
+  FROM clock c CROSS JOIN written w
+UNION ALL
+SELECT c.now, 1, NULL, a.schedule_id, NULL, a.due_at, false
+  FROM clock c CROSS JOIN armed a
+UNION ALL
+SELECT c.now, 2, i.ord, f.*
+  FROM clock c CROSS JOIN input i CROSS JOIN LATERAL (",
+            found!("i.application", "i.client_group", "i.client_key", "i.operation", "i.client_type"),
+            " OFFSET 0) f
+ WHERE i.ord <> ALL (ARRAY(SELECT w.ord FROM written w))"
+        )
+    };
+}
+
+/// Registers a batch by client key.
+pub const SCHEDULE_UPSERT: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+input AS MATERIALIZED (
+  SELECT i.*, ROW(i.application, i.client_group, i.client_key, i.operation, i.client_type)::text AS identity
+    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+                $11::text[], $12::smallint[], $13::boolean[], $14::bigint[], $16::smallint[], $17::uuid[], $18::boolean[])
+         WITH ORDINALITY
+         AS i ",
+    registration_columns!(),
+    ", ord)),
+",
+    upserted!(),
+    ",
 -- Their places in the batch, found in an array: a join by value would compare each with each.
 written AS MATERIALIZED (
   SELECT u.*, p.ord, ($13::boolean[])[p.ord] AS calendar, ($14::bigint[])[p.ord] AS arm_at,
@@ -139,18 +179,33 @@ written AS MATERIALIZED (
     armed!(),
     ",\n",
     told!("CASE WHEN t.revision = 1 THEN 0 ELSE 1 END", "CASE WHEN t.state = 0 THEN t.run_id END", "written"),
-    "
-SELECT c.now, 0 AS part, w.ord::bigint, w.id, w.revision, NULL::bigint AS due_at, false AS armed_missing
-  FROM clock c CROSS JOIN written w
-UNION ALL
-SELECT c.now, 1, NULL, a.schedule_id, NULL, a.due_at, false
-  FROM clock c CROSS JOIN armed a
-UNION ALL
-SELECT c.now, 2, i.ord, f.*
-  FROM clock c CROSS JOIN input i CROSS JOIN LATERAL (",
-    found!("i.application", "i.client_group", "i.client_key", "i.operation", "i.client_type"),
-    " OFFSET 0) f
- WHERE i.ord <> ALL (ARRAY(SELECT w.ord FROM written w))"
+    upsert_answer!(),
+);
+
+/// Registers one: the same for a batch of one, without the steps that only several need.
+pub const SCHEDULE_UPSERT_ONE: &str = concat!(
+    "WITH ",
+    clock!(),
+    ",
+input AS (
+  SELECT i.*, 1::bigint AS ord
+    FROM (SELECT $2::uuid, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::text,
+                 $11::text, $12::smallint, $13::boolean, $14::bigint, $16::smallint, $17::uuid, $18::boolean)
+         AS i ",
+    registration_columns!(),
+    ")),
+",
+    upserted!(),
+    ",
+written AS MATERIALIZED (
+  SELECT u.*, 1::bigint AS ord, $13::boolean AS calendar, $14::bigint AS arm_at, $15::bigint AS arm_after,
+         $17::uuid AS run_id
+    FROM upserted u),
+",
+    armed!(),
+    ",\n",
+    told!("CASE WHEN t.revision = 1 THEN 0 ELSE 1 END", "CASE WHEN t.state = 0 THEN t.run_id END", "written"),
+    upsert_answer!(),
 );
 
 /// The schedule of a client key, what is armed of it, and whether its armed run is missing.
@@ -282,7 +337,8 @@ SELECT $3, n.id, n.revision, n.series, c.now, c.now, false, n.queue, n.priority,
 RETURNING due_at"
 );
 
-/// Deletes what a condition on `s` selects, and keeps it for `$2`; the parameters of the condition follow.
+/// Deletes up to `$4` of what a condition on `s` selects, in id order after `$3`, and keeps it for `$2`; the parameters of
+/// the condition follow.
 pub fn schedule_delete(condition: &str) -> String {
     let (begin, end) = SCHEDULE_DELETE;
     format!("{begin}{condition}{end}")
@@ -293,12 +349,15 @@ const SCHEDULE_DELETE: (&str, &str) = (
         "WITH ",
         clock!(),
         ",
-deleted AS (
-  UPDATE schedules s SET state = 3, revision = s.revision + 1, updated_at = c.now, prune_at = c.now + $2
-    FROM clock c WHERE s.state <> 3"
+chosen AS MATERIALIZED (
+  SELECT s.id FROM schedules s WHERE s.state <> 3 AND s.id > $3"
     ),
     concat!(
         "
+   ORDER BY s.id LIMIT $4 FOR UPDATE),
+deleted AS (
+  UPDATE schedules s SET state = 3, revision = s.revision + 1, updated_at = c.now, prune_at = c.now + $2
+    FROM chosen d CROSS JOIN clock c WHERE s.id = d.id AND s.state <> 3
   RETURNING s.*),
 ",
         told!("8", "NULL::uuid", "deleted"),
