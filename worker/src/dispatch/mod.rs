@@ -5,6 +5,7 @@
 //! watches the time, all of which the attempt does. An answer's sentence names no URL, header or body.
 
 mod cloudevents;
+mod http;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 mod message;
@@ -116,7 +117,7 @@ impl Dispatchers {
             redis: Redis::new(context, targets.clone()),
             #[cfg(feature = "kafka")]
             kafka: Kafka::new(context, targets.clone()),
-            rest: Rest::new(targets.clone(), settings.ca_file.as_deref())?,
+            rest: Rest::new(targets.clone(), settings.ca_file.as_deref(), context.clock.clock().clone())?,
         })
     }
 

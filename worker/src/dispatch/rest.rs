@@ -13,15 +13,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use chrono::DateTime;
-use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, ClientBuilder, Method, Response, StatusCode, Url, redirect};
+use http_body_util::BodyExt;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Response, StatusCode, Uri};
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
-use reveille_shared::model::task::{Connection, MessageFormat};
+use reveille_shared::model::task::{Connection, Delivery, MessageFormat};
+use reveille_shared::runtime::clock::Clock;
+use url::Url;
 
-use super::target::{AddressRefused, Resolver, TargetPolicy, judge_literal};
-use super::{Answer, CONNECT_LIMIT, Call, Dispatch, cloudevents};
+use super::http::{HttpClient, Outgoing, TooSlow, add_default_headers, causes_of};
+use super::target::{AddressRefused, Resolver, TargetPolicy, Unresolved, judge_literal};
+use super::{Answer, Call, Dispatch, cloudevents, tls};
 
 /// Bytes of a response that are read so that its connection can be used again; beyond them it is closed.
 const RESPONSE_LIMIT: usize = 64 * 1024;
@@ -52,10 +59,11 @@ const CONNECTION_HEADERS: [HeaderName; 6] = [
 
 /// Calls HTTP endpoints.
 pub(crate) struct Rest {
-    client: Client,
+    client: HttpClient,
     /// Those of named connections with authorities of their own, by the file of these.
-    others: Mutex<BTreeMap<PathBuf, Client>>,
+    others: Mutex<BTreeMap<PathBuf, HttpClient>>,
     targets: Arc<TargetPolicy>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Rest {
@@ -63,55 +71,59 @@ impl Rest {
     ///
     /// # Errors
     /// A sentence when this machine cannot make TLS connections.
-    pub(crate) fn new(targets: TargetPolicy, ca_file: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn new(targets: TargetPolicy, ca_file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, String> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err("no TLS provider is installed in this process".to_owned());
         }
         let targets = Arc::new(targets);
-        let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
-        let client = build(builder(Resolver::new(targets.clone())).tls_certs_merge(authorities))?;
-        Ok(Self { client, others: Mutex::default(), targets })
+        let trust = tls::system_and(ca_file)?;
+        let client = HttpClient::new(Resolver::new(targets.clone()), &trust, clock.clone());
+        Ok(Self { client, others: Mutex::default(), targets, clock })
     }
 
     /// The client whose trust is that of the destination. Its file is read when it is first needed.
-    fn client(&self, ca_file: Option<&Path>) -> Result<Client, Outcome> {
+    fn client(&self, ca_file: Option<&Path>) -> Result<HttpClient, Outcome> {
         let Some(path) = ca_file else { return Ok(self.client.clone()) };
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = others.get(path) {
             return Ok(client.clone());
         }
-        let made = authorities(path)
-            .and_then(|authorities| build(builder(Resolver::new(self.targets.clone())).tls_certs_only(authorities)));
-        let client = made.map_err(|error| Outcome::new(OutcomeCode::Connect, error))?;
+        let trust = tls::file_alone(path).map_err(|error| Outcome::new(OutcomeCode::Connect, error))?;
+        let client = HttpClient::new(Resolver::new(self.targets.clone()), &trust, self.clock.clone());
         others.insert(path.to_owned(), client.clone());
         Ok(client)
     }
 
     async fn call(&self, call: &Call<'_>) -> Result<Answer, Outcome> {
-        let connection = &call.definition.task.connection;
-        let url = target_url(&call.destination.endpoint.host)?;
+        let task = &call.definition.task;
+        let mut url = target_url(&call.destination.endpoint.host)?;
         judge_literal(&self.targets, &url).map_err(address_refused)?;
-        let method = method_of(connection)?;
+        let method = method_of(&task.connection)?;
         let mut headers = document_headers(&call.destination.headers, |value| call.text(value))?;
-        if connection.format == MessageFormat::CloudEvents {
+        if task.connection.format == MessageFormat::CloudEvents {
             add_event_headers(&mut headers, call)?;
         }
         add_run_headers(&mut headers, call)?;
         let client = self.client(call.destination.endpoint.ca_file.as_deref())?;
-        let mut request = client.request(method.clone(), url);
         let has_body = method != Method::GET && method != Method::HEAD;
         let body = if has_body { call.body() } else { Cow::Borrowed("") };
         add_signature(&mut headers, call, body.as_bytes())?;
         if has_body {
             headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-            request = request.body(body.into_owned());
         }
-        let mut response = request.headers(headers).send().await.map_err(|error| failure_of(&error))?;
+        add_default_headers(&mut headers, USER_AGENT);
+        add_credentials(&mut headers, &mut url)?;
+        url.set_fragment(None);
+        let uri = Uri::try_from(url.as_str()).map_err(|_| refused("the request cannot be built from the document"))?;
+        let may_repeat = task.delivery == Delivery::AtLeastOnce;
+        let outgoing = Outgoing { method, uri, headers, body: Bytes::from(body.into_owned()), may_repeat };
+        let sent = client.send(&outgoing).await;
+        let mut response = sent.map_err(|error| failure_of(&error, error.is_connect()))?;
         call.first_byte.mark();
         let answer = judge(&response, call.now);
         match read_to_limit(&mut response).await {
             Ok(()) => Ok(answer),
-            Err(error) => Err(Outcome { http_status: answer.outcome.http_status, ..failure_of(&error) }),
+            Err(error) => Err(Outcome { http_status: answer.outcome.http_status, ..failure_of(&error, false) }),
         }
     }
 }
@@ -121,33 +133,6 @@ impl Dispatch for Rest {
     async fn dispatch(&self, call: &Call<'_>) -> Answer {
         self.call(call).await.unwrap_or_else(Answer::from)
     }
-}
-
-fn builder(resolver: Resolver) -> ClientBuilder {
-    Client::builder()
-        .user_agent(USER_AGENT)
-        .connect_timeout(CONNECT_LIMIT)
-        .tcp_nodelay(true)
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .dns_resolver(resolver)
-}
-
-fn build(client: ClientBuilder) -> Result<Client, String> {
-    client.build().map_err(|error| {
-        let causes: Vec<_> = causes_of(&error).map(ToString::to_string).collect();
-        format!("the HTTP client cannot be made: {}", causes.join(": "))
-    })
-}
-
-/// # Errors
-/// A sentence without the path: it may become an outcome.
-fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = std::fs::read(path)
-        .map_err(|error| format!("the file of certificate authorities cannot be read: {}", error.kind()))?;
-    let found = Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| "the file of certificate authorities holds none".to_owned())
 }
 
 fn refused(detail: &str) -> Outcome {
@@ -190,6 +175,21 @@ fn document_headers<'a>(
     Ok(headers)
 }
 
+/// User and password of the URL, unless the document has a header for that. They do not belong into the request's target.
+fn add_credentials(headers: &mut HeaderMap, url: &mut Url) -> Result<(), Outcome> {
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(());
+    }
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+    let pair = [&decoded(url.username())[..], b":", &decoded(url.password().unwrap_or_default())].concat();
+    let mut value = text_value(&format!("Basic {}", BASE64_STANDARD.encode(pair)))?;
+    value.set_sensitive(true);
+    headers.entry(header::AUTHORIZATION).or_insert(value);
+    // Neither fails for a URL with a host.
+    let _ = (url.set_username(""), url.set_password(None));
+    Ok(())
+}
+
 /// CloudEvents in binary mode: the attributes are headers, the body stays what it is.
 fn add_event_headers(headers: &mut HeaderMap, call: &Call<'_>) -> Result<(), Outcome> {
     for (name, value) in cloudevents::attributes(call) {
@@ -230,7 +230,7 @@ fn text_value(text: &str) -> Result<HeaderValue, Outcome> {
     HeaderValue::try_from(text).map_err(|_| refused("the run's headers cannot be sent"))
 }
 
-fn judge(response: &Response, now: UnixMs) -> Answer {
+fn judge(response: &Response<Incoming>, now: UnixMs) -> Answer {
     let status = response.status();
     if status.is_success() {
         let outcome = Outcome { code: OutcomeCode::Ok, http_status: Some(status.as_u16()), detail: String::new() };
@@ -250,8 +250,9 @@ fn judge(response: &Response, now: UnixMs) -> Answer {
 /// compared with the `Date` of the same response, so that the target's clock cancels out.
 fn retry_after_ms(headers: &HeaderMap, now: UnixMs) -> Option<i64> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(i64::from(seconds) * 1000);
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Whatever is longer than that is for ever.
+        return Some(i64::from(text.parse::<u32>().unwrap_or(u32::MAX)) * 1000);
     }
     let until = http_date(text)?;
     let sent = headers.get(header::DATE).and_then(|date| http_date(date.to_str().ok()?)).unwrap_or(now);
@@ -262,31 +263,32 @@ fn http_date(text: &str) -> Option<UnixMs> {
     DateTime::parse_from_rfc2822(text).ok().map(|date| date.timestamp_millis())
 }
 
-async fn read_to_limit(response: &mut Response) -> reqwest::Result<()> {
+async fn read_to_limit(response: &mut Response<Incoming>) -> Result<(), hyper::Error> {
     let mut read = 0;
     while read < RESPONSE_LIMIT {
-        match response.chunk().await? {
-            Some(chunk) => read += chunk.len(),
+        match response.body_mut().frame().await.transpose()? {
+            Some(frame) => read += frame.data_ref().map_or(0, Bytes::len),
             None => break,
         }
     }
     Ok(())
 }
 
-/// What went wrong, told from the causes alone: the error's own text carries the URL.
-fn failure_of(error: &reqwest::Error) -> Outcome {
-    if let Some(refusal) = causes_of(error).find_map(|cause| cause.downcast_ref::<AddressRefused>()) {
+/// What went wrong, told from the causes alone: an error's own text may carry the URL.
+fn failure_of(error: &(dyn Error + 'static), is_connect: bool) -> Outcome {
+    if let Some(refusal) = cause::<AddressRefused>(error) {
         return address_refused(*refusal);
     }
-    if error.is_builder() {
-        return refused("the request cannot be built from the document");
-    }
-    if error.is_dns() {
-        return Outcome::new(OutcomeCode::Connect, "the target's name could not be resolved");
+    match cause::<Unresolved>(error) {
+        Some(Unresolved::Refused(refusal)) => return address_refused(*refusal),
+        Some(Unresolved::Unknown(_)) => {
+            return Outcome::new(OutcomeCode::Connect, "the target's name could not be resolved");
+        }
+        None => {}
     }
     let io_cause = causes_of(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(describe_io);
-    if error.is_connect() {
-        let cause = if error.is_timeout() { Some("timed out".to_owned()) } else { io_cause };
+    if is_connect {
+        let cause = if cause::<TooSlow>(error).is_some() { Some("timed out".to_owned()) } else { io_cause };
         let cause = cause.unwrap_or_else(|| "connecting failed".to_owned());
         return Outcome::new(OutcomeCode::Connect, format!("no connection to the target: {cause}"));
     }
@@ -294,21 +296,31 @@ fn failure_of(error: &reqwest::Error) -> Outcome {
     Outcome::new(OutcomeCode::Transport, format!("the exchange with the target broke: {cause}"))
 }
 
-fn describe_io(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => tls.to_string(),
-        None => error.kind().to_string(),
-    }
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    causes_of(error).find_map(|cause| cause.downcast_ref::<T>())
 }
 
-fn causes_of(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |&cause| cause.source())
+fn describe_io(error: &io::Error) -> String {
+    // An error of TLS comes as one of I/O, and that in another.
+    let mut inner = error;
+    loop {
+        let Some(cause) = inner.get_ref() else { return inner.kind().to_string() };
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return tls::describe(tls);
+        }
+        match cause.downcast_ref::<io::Error>() {
+            Some(cause) => inner = cause,
+            None => return inner.kind().to_string(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use reveille_shared::runtime::clock::SystemClock;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -340,18 +352,16 @@ mod tests {
             let turn = count.fetch_add(1, Ordering::SeqCst);
             std::future::ready(Ok(answers[turn.min(1)].clone()))
         });
-        let client = build(builder(resolver)).unwrap();
-        let url = format!("http://rebinding.example:{port}/");
+        let client = HttpClient::new(resolver, &tls::system_and(None).unwrap(), Arc::new(SystemClock::new()));
+        let uri: Uri = format!("http://rebinding.example:{port}/").parse().unwrap();
+        let outgoing =
+            Outgoing { method: Method::POST, uri, headers: HeaderMap::new(), body: Bytes::new(), may_repeat: true };
         let calls = async {
-            let first = client.post(&url).send().await.unwrap();
-            assert_eq!(
-                (first.status(), first.remote_addr().unwrap().ip().to_string()),
-                (StatusCode::OK, "127.0.0.1".to_owned())
-            );
+            assert_eq!(client.send(&outgoing).await.unwrap().status(), StatusCode::OK);
             assert_eq!(asked.load(Ordering::SeqCst), 1, "one answer per connection");
             for turn in 2..4 {
-                let refusal = failure_of(&client.post(&url).send().await.unwrap_err());
-                assert_eq!(refusal, address_refused(AddressRefused));
+                let error = client.send(&outgoing).await.unwrap_err();
+                assert_eq!(failure_of(&error, error.is_connect()), address_refused(AddressRefused));
                 assert_eq!(asked.load(Ordering::SeqCst), turn);
             }
         };
@@ -379,7 +389,10 @@ mod tests {
         let target_is_ahead = "Thu, 01 Jan 2026 00:00:50 GMT";
         check_retry_after(&[(header::RETRY_AFTER, in_a_minute), (header::DATE, target_is_ahead)], Some(10_000));
         check_retry_after(&[(header::RETRY_AFTER, "Wed, 31 Dec 2025 00:00:00 GMT")], Some(0));
-        for unreadable in ["soon", "-1", "1.5", "99999999999999999999"] {
+        let for_ever = Some(i64::from(u32::MAX) * 1000);
+        check_retry_after(&[(header::RETRY_AFTER, "999999999999")], for_ever);
+        check_retry_after(&[(header::RETRY_AFTER, "99999999999999999999")], for_ever);
+        for unreadable in ["soon", "-1", "1.5", ""] {
             check_retry_after(&[(header::RETRY_AFTER, unreadable)], None);
         }
     }

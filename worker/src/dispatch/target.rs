@@ -9,10 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::{fmt, io};
+use std::task::{Context, Poll};
+use std::{fmt, io, vec};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use tokio::net::lookup_host;
+use tower::Service;
 use url::{Host, Url};
 
 /// Which addresses are refused beyond those that are never a target.
@@ -109,8 +111,18 @@ pub(crate) fn judge_literal(policy: &TargetPolicy, url: &Url) -> Result<(), Addr
 /// What a name stands for at this moment.
 type Lookup = dyn Fn(Name) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> + Send + Sync;
 
+/// Why a name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unresolved {
+    #[error(transparent)]
+    Refused(#[from] AddressRefused),
+    #[error("the name could not be resolved")]
+    Unknown(#[from] io::Error),
+}
+
 /// Resolves names and hands out permitted addresses only. The client connects to what it was handed and asks no second
 /// time, so a name that rebinds between the judgement and the connection gains nothing.
+#[derive(Clone)]
 pub(crate) struct Resolver {
     policy: Arc<TargetPolicy>,
     lookup: Arc<Lookup>,
@@ -166,13 +178,18 @@ pub(crate) async fn judge_host(
     if found.all(|found| policy.permits(found.ip())) { Ok(()) } else { Err(Ok(AddressRefused)) }
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = Unresolved;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Unresolved>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unresolved>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let (policy, found) = (self.policy.clone(), (self.lookup)(name));
-        Box::pin(async move {
-            let addresses: Addrs = Box::new(permitted(&policy, found.await?)?.into_iter());
-            Ok(addresses)
-        })
+        Box::pin(async move { Ok(permitted(&policy, found.await?)?.into_iter()) })
     }
 }
 
@@ -180,13 +197,20 @@ fn is_never_a_target(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             // 0.0.0.0/8 is "this host" (RFC 1122): Linux connects 0.0.0.0 to itself.
-            v4.octets()[0] == 0 || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast()
+            v4 == ALIBABA_METADATA
+                || v4.octets()[0] == 0
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
         }
         IpAddr::V6(v6) => {
             v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local() || v6 == AWS_METADATA_V6
         }
     }
 }
+
+/// The address of Alibaba Cloud's instance metadata; it lies in the range of carriers, not the link-local one.
+const ALIBABA_METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
 
 /// The IPv6 address of AWS' instance metadata; it lies in the private range, not the link-local one.
 const AWS_METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
@@ -222,6 +246,8 @@ mod tests {
         for refused in [
             "169.254.169.254",
             "169.254.0.1",
+            "100.100.100.200",
+            "::ffff:100.100.100.200",
             "0.0.0.0",
             "0.1.2.3",
             "224.0.0.1",
@@ -287,8 +313,8 @@ mod tests {
     async fn a_name_for_refused_addresses_only_is_refused() {
         let deny = ["127.0.0.0/8", "::1"].map(|range| range.parse().unwrap()).to_vec();
         let policy = Arc::new(TargetPolicy { deny, allow: Vec::new() });
-        let refusal = Resolver::new(policy).resolve("localhost".parse().unwrap()).await.err().unwrap();
-        assert!(refusal.is::<AddressRefused>());
+        let refusal = Resolver::new(policy).call("localhost".parse().unwrap()).await.err().unwrap();
+        assert!(matches!(refusal, Unresolved::Refused(_)));
     }
 
     #[test]
