@@ -2,6 +2,7 @@
 //! the process (log, TLS, signals), and hands over to the role.
 
 mod config;
+mod data;
 mod doctor;
 mod door;
 mod echo;

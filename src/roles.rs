@@ -24,6 +24,7 @@ use reveille_worker::Connections;
 use tokio::time::timeout;
 
 use crate::config::{DefaultBody, Settings, connections, redacted};
+use crate::data;
 use crate::door::Door;
 use crate::http::{self, Bound};
 use crate::ops::{self, Health};
@@ -69,6 +70,8 @@ impl Role {
 /// What makes a start pointless: an address in use, a database that is not one.
 pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    make_data_dir(settings)?;
+    let _lock = if role == Role::Serve { data::lock(&settings.database())? } else { None };
     let mut process = Process::new(role, settings, sealing::sealer(settings, role == Role::Serve)?)?;
     let name = settings.worker_name.clone().unwrap_or_else(worker_name);
     process.traces = Traces::start(settings, role.name(), name, &process.metrics)?;
@@ -76,6 +79,7 @@ pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitC
         started = process.start() => started,
         signal = signals.next() => {
             tracing::info!(signal, "stopping before the start was complete");
+            process.lifecycle.stop();
             Ok(())
         }
     };
@@ -98,11 +102,17 @@ pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitC
 /// When the database cannot be used, or its schema not be brought up to date.
 pub(crate) async fn open_now(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     let url = settings.database();
-    if settings.database_url.is_none() {
-        std::fs::create_dir_all(&settings.data_dir)?;
-    }
+    make_data_dir(settings)?;
     let opened = open_once(&url, settings, !settings.no_migrate).await;
     opened.with_context(|| format!("the database {} cannot be used", redacted(&url)))
+}
+
+fn make_data_dir(settings: &Settings) -> anyhow::Result<()> {
+    let dir = &settings.data_dir;
+    if settings.database_url.is_some() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create --data-dir {}", dir.display()))
 }
 
 /// Brings the schema up to date, waiting for the database.
@@ -273,10 +283,7 @@ impl<'a> Process<'a> {
 
     /// The store, as soon as the database is there and its schema is what this version needs.
     async fn open_store(&self, migrate: bool) -> anyhow::Result<Arc<dyn Store>> {
-        if self.settings.database_url.is_none() {
-            let dir = &self.settings.data_dir;
-            std::fs::create_dir_all(dir).with_context(|| format!("cannot create --data-dir {}", dir.display()))?;
-        }
+        make_data_dir(self.settings)?;
         let url = self.settings.database();
         let mut waiting = false;
         loop {
@@ -285,7 +292,7 @@ impl<'a> Process<'a> {
                 Err(error) => error,
             };
             if !error.is_passing() {
-                return Err(error).context("the database cannot be used");
+                return Err(error).with_context(|| format!("the database {} cannot be used", redacted(&url)));
             }
             if !waiting {
                 let error: &dyn std::error::Error = &error;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use reveille_shared::model::schedule::{ClientKey, DEFAULT_QUEUE};
 use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
 use reveille_shared::store::{self, Registration, StoreSettings};
-use reveille_testkit::{Answer, Postgres, Process, ProcessBuilder, Receiver, Redis, eventually, scratch_dir};
+use reveille_testkit::{
+    Answer, Postgres, Process, ProcessBuilder, Receiver, Redis, eventually, free_port, scratch_dir,
+};
 use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,6 +130,50 @@ async fn a_role_waits_for_its_database() {
     assert_eq!(get(&address, "/readyz").await.0, 200);
     let warnings = process.stderr().matches("waiting for the database").count();
     assert_eq!(warnings, 1, "said once, not at every try");
+}
+
+#[tokio::test]
+async fn the_first_signal_ends_a_role_that_waits_for_its_database() {
+    let nobody = format!("postgres://nobody@127.0.0.1:{}/nothing", free_port());
+    for role in ["serve", "api", "worker", "monitor"] {
+        let args = [role, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--database-url", &nobody];
+        let process = reveille(&args).args(["--redis-url", "redis://127.0.0.1:1"]).start();
+        process.wait_output("waiting for the database", PATIENCE).await;
+        process.sigterm();
+        assert!(process.wait_exit(PATIENCE).await.success(), "{role}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_a_data_dir_ends_and_says_who_has_it() {
+    let dir = scratch_dir("locked");
+    let first = serve(&dir).with_ready_file().start();
+    first.wait_ready(PATIENCE).await;
+    let second = serve(&dir).start();
+    assert!(!second.wait_exit(PATIENCE).await.success());
+    let said = second.stderr();
+    assert!(said.contains(&format!("process {}", first.pid())), "{said}");
+    let key = reveille(&["key", "create", "--scope", "read", "--data-dir"]).args([&dir]).start();
+    assert!(key.wait_exit(PATIENCE).await.success(), "{}", key.stderr());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_ends_the_start_in_words() {
+    let dir = scratch_dir("no-database");
+    std::fs::write(
+        dir.join("text.db"),
+        "not a database, however long it is, and it is long enough for a header\n".repeat(9),
+    )
+    .unwrap();
+    for (url, expected) in [
+        (format!("sqlite:{}", dir.join("text.db").display()), "not a database"),
+        (format!("sqlite:{}", dir.join("missing/x.db").display()), "cannot"),
+        ("sqlite::memory:".to_owned(), "in memory is not supported"),
+    ] {
+        let process = reveille(&["--listen", "127.0.0.1:0", "--database-url", &url]).start();
+        assert!(!process.wait_exit(PATIENCE).await.success(), "{url}");
+        assert!(process.stderr().contains(expected), "{url}: {}", process.stderr());
+    }
 }
 
 #[tokio::test]

@@ -192,6 +192,9 @@ pub trait Store: Send + Sync + 'static {
 /// cannot be opened. PostgreSQL is connected on first use.
 pub async fn open(url: &str, settings: StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
     match url.split_once(':') {
+        Some(("sqlite", path)) if path.contains(":memory:") || path.contains("mode=memory") => Err(StoreError::Broken(
+            "a database in memory is not supported: every connection would have its own; give a file".to_owned(),
+        )),
         Some(("sqlite", path)) => Ok(Arc::new(sqlite::SqliteStore::open(path, settings).await?)),
         Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PostgresStore::open(url, settings)?)),
         _ => Err(StoreError::Broken("the database URL is neither sqlite:PATH nor postgres://…".to_owned())),
@@ -329,6 +332,12 @@ impl StoreError {
         match self {
             // What answers is no database that can serve before somebody changes it.
             Self::Unavailable(sqlx::Error::Configuration(_)) => false,
+            // SQLite: cannot open, is none, is corrupt. A SQLSTATE has five characters.
+            Self::Unavailable(sqlx::Error::Database(error))
+                if matches!(error.code().as_deref(), Some("14" | "526" | "26" | "11")) =>
+            {
+                false
+            }
             Self::Unavailable(_) | Self::SchemaBehind => true,
             Self::Migration(
                 sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _),

@@ -8,6 +8,7 @@
 
 mod breaker;
 mod bulkhead;
+mod connections;
 mod delivery;
 mod faults;
 mod fixture;
