@@ -47,9 +47,15 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let settings = &config.settings;
-    telemetry::init(settings)?;
+    let log = telemetry::init(&config.settings)?;
     reveille_worker::install_tls();
+    let outcome = execute(config).await;
+    tokio::task::block_in_place(|| log.flush());
+    outcome
+}
+
+async fn execute(config: &Config) -> anyhow::Result<ExitCode> {
+    let settings = &config.settings;
     match &config.command {
         Command::Serve => roles::run(Role::Serve, settings).await,
         Command::Api => roles::run(Role::Api, settings).await,

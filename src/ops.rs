@@ -21,6 +21,8 @@ use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::store::Store;
 
+use crate::telemetry;
+
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A database that failed for longer than this makes a process unready.
@@ -50,6 +52,11 @@ impl Health {
     pub(crate) fn set_ready(&self, store: Arc<dyn Store>) {
         // Set twice: the first stays.
         let _ = self.store.set(store);
+    }
+
+    /// The store, once there is one.
+    pub(crate) fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.store.get()
     }
 
     /// This process is a monitor: it answers how much is waiting and coming.
@@ -118,7 +125,20 @@ pub(crate) fn register(metrics: &Metrics, role: &'static str, store: Arc<dyn Sto
     metrics.register(|registry| {
         registry.register("build", "Version of this process", build);
         registry.register_collector(Box::new(Statements { role, store }));
+        registry.register_collector(Box::new(LogLines));
     });
+}
+
+/// Lines of the log that nobody took.
+#[derive(Debug)]
+struct LogLines;
+
+impl Collector for LogLines {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(telemetry::dropped());
+        let help = "Lines of the log that could not be written.";
+        counter.encode(encoder.encode_descriptor("log_lines_dropped", help, None, MetricType::Counter)?)
+    }
 }
 
 /// Statements as the store counts them.

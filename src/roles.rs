@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use crate::config::{DefaultBody, Settings, connections, redacted};
 use crate::data;
-use crate::door::Door;
+use crate::door::{Door, Names};
 use crate::http::{self, Bound};
 use crate::ops::{self, Health};
 use crate::ready;
@@ -167,7 +167,10 @@ impl<'a> Process<'a> {
         }
         let door = Door::new();
         if let Some(api) = api {
-            api.serve(&self.lifecycle, door.router(self.health.router().merge(reveille_api::documentation())));
+            api.serve(
+                &self.lifecycle,
+                door.router(self.health.router().merge(reveille_api::documentation()), self.own_names()),
+            );
         }
 
         let bus = self.bus()?;
@@ -218,6 +221,10 @@ impl<'a> Process<'a> {
             // Leases bring back what is given up here.
             let _ = timeout(Duration::from_secs(1), self.lifecycle.drained()).await;
         }
+        if let Some(store) = self.health.store() {
+            // The last one to close a file of SQLite writes everything into it.
+            let _ = timeout(Duration::from_secs(2), store.close()).await;
+        }
         tracing::info!(drained, "stopped");
         drained
     }
@@ -253,6 +260,14 @@ impl<'a> Process<'a> {
         if self.role.runs(Role::Api) && settings.api_token.is_none() && settings.insecure_listen {
             tracing::warn!("until there is a key the api asks nobody for one");
         }
+    }
+
+    /// `None` where a key is needed, or something else keeps strangers out.
+    fn own_names(&self) -> Option<Names> {
+        let settings = self.settings;
+        let is_open = settings.api_token.is_none() && !settings.is_reachable();
+        let public = settings.public_url.as_ref().and_then(|url| url.host_str().map(str::to_owned));
+        (is_open && (!settings.insecure_listen || public.is_some())).then_some(Names { public })
     }
 
     async fn bind_api(&self) -> anyhow::Result<Option<Bound>> {
@@ -304,11 +319,17 @@ impl<'a> Process<'a> {
     }
 
     fn context(&self, store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Context {
+        let clock = DbClock::new(self.clock.clone());
+        let set_back = clock.set_back();
+        self.metrics.register(|registry| {
+            let help = "Times the database's clock was seen to be set back by more than ten seconds";
+            registry.register("database_clock_set_back", help, set_back);
+        });
         Context {
             store,
             hints: Hinter::spawn(bus.clone(), self.clock.clone(), &self.lifecycle),
             bus,
-            clock: DbClock::new(self.clock.clone()),
+            clock,
             metrics: self.metrics.clone(),
             tracer: self.traces.tracer.clone(),
             lifecycle: self.lifecycle.clone(),

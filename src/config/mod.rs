@@ -151,6 +151,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_INSECURE_LISTEN", action = ArgAction::SetTrue, global = true)]
     pub(crate) insecure_listen: bool,
 
+    /// URL under which others reach the API: where no key is needed, its host is answered beside loopback names and addresses
+    #[arg(long, env = "REVEILLE_PUBLIC_URL", value_name = "URL", global = true)]
+    pub(crate) public_url: Option<url::Url>,
+
     /// Requests per second that one application may make, twice as many at once; 0: any number
     #[arg(long, env = "REVEILLE_RATE_LIMIT", value_name = "COUNT", default_value_t = 0, global = true)]
     pub(crate) rate_limit: u32,

@@ -18,6 +18,7 @@ mod loopback;
 mod manifests;
 mod observability;
 mod readme;
+mod surroundings;
 mod targets;
 mod tidy;
 mod traces;

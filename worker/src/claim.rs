@@ -12,6 +12,7 @@ use reveille_shared::bus::{BusEvent, Subscription};
 use reveille_shared::model::UnixMs;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::Sleep;
+use reveille_shared::runtime::telemetry::Pulse;
 use reveille_shared::store::{Claim, Claimed, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -24,6 +25,12 @@ use crate::wait::{Answered, Next, Reason, Wait};
 /// Runs taken by one statement, at most.
 const CLAIM_LIMIT: usize = 500;
 
+/// How often the loop turns although nothing happens. Asks nobody for anything.
+const TURNS_EVERY: Duration = Duration::from_secs(30);
+
+/// A loop that did not turn for this long stands still.
+const STANDS_STILL: Duration = Duration::from_secs(120);
+
 /// The loop of a worker.
 pub(crate) struct Claimer {
     context: Context,
@@ -35,6 +42,7 @@ pub(crate) struct Claimer {
     /// Ends when the loop has to look at the clock again; kept over the events that do not change that.
     alarm: Option<(Duration, Sleep)>,
     waking: Waking,
+    pulse: Pulse,
 }
 
 struct InFlight {
@@ -48,7 +56,8 @@ impl Claimer {
         let now = context.clock.clock().monotonic();
         let (wait, awake) = (Wait::new(&attempts.settings, now), Awake::new(now));
         let waking = Waking::new(context.tracer.clone());
-        Self { context, attempts, wait, awake, running: JoinSet::new(), in_flight: None, alarm: None, waking }
+        let pulse = context.metrics.pulse("worker", STANDS_STILL, now);
+        Self { context, attempts, wait, awake, running: JoinSet::new(), in_flight: None, alarm: None, waking, pulse }
     }
 
     /// Claims and attempts what is due until the worker is asked to stop. `armed` tells what this
@@ -104,6 +113,7 @@ impl Claimer {
     /// Does what the clock and the state of waiting ask for.
     fn step(&mut self) {
         let now = self.now();
+        self.pulse.beat(now);
         if self.wait.degrade(now) {
             self.attempts.metrics.degraded.set(1);
             tracing::warn!("no heartbeat is heard, checking the database at intervals");
@@ -111,13 +121,16 @@ impl Claimer {
         let free = self.free_slots();
         match self.wait.next(now, self.context.clock.now_ms(), free) {
             Next::Claim(reason) => self.send_claim(reason, now, free),
-            Next::Sleep(until) => self.set_alarm(until),
+            Next::Sleep(until) => self.set_alarm(until, now),
         }
     }
 
-    fn set_alarm(&mut self, until: Duration) {
-        let is_set = self.alarm.as_ref().is_some_and(|(at, _)| *at == until);
+    /// At the latest when it has to show that it turns.
+    fn set_alarm(&mut self, until: Duration, now: Duration) {
+        let latest = now + TURNS_EVERY;
+        let is_set = self.alarm.as_ref().is_some_and(|(at, _)| *at == until || until > latest && *at > now && *at <= latest);
         if !is_set {
+            let until = until.min(latest);
             self.alarm = Some((until, self.context.clock.clock().sleep_until(until)));
         }
     }

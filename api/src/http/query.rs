@@ -28,18 +28,23 @@ pub(super) struct ListQuery {
 }
 
 impl ListQuery {
-    /// Reads a list's query. Parameters nobody knows are ignored.
+    /// Reads a list's query. A parameter nobody knows is refused: ignoring a misspelt filter would show everything.
     pub(super) fn parse(query: &str) -> Result<Self, Problem> {
         let mut asked = Self::default();
         for (name, value) in parameters(query)? {
-            if value.is_empty() || filter(&mut asked.client, &name, &value)? {
-                continue;
-            }
+            let is_filter = filter(&mut asked.client, &name, &value)?;
             match name.as_ref() {
+                _ if is_filter => {}
+                "state" | "limit" | "cursor" if value.is_empty() => {}
                 "state" => asked.select(&value)?,
                 "limit" => asked.limit = Some(usize::try_from(limit(&value)?).unwrap_or_default()),
                 "cursor" => asked.cursor = Some(cursor_id(&value)?),
-                _ => {}
+                _ => {
+                    let detail = format!(
+                        "`{name}` is not a parameter; there are application, group, key, operation, type, state, limit, cursor"
+                    );
+                    return Err(Problem::bad_query(&name, detail));
+                }
             }
         }
         if asked.cursor.is_some() && asked.limit.is_none() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -17,6 +17,9 @@ use crate::error::{Problem, internal};
 
 /// Requests worked on at the same time; each may hold a body in memory. The others wait for their turn.
 const IN_FLIGHT_MAX: usize = 1024;
+
+/// A deletion of very many goes on for longer than another request may.
+const DELETION_LIMIT: Duration = Duration::from_secs(600);
 
 /// The limits all requests share. Cloning shares them.
 #[derive(Clone)]
@@ -34,11 +37,12 @@ impl Shelter {
 /// Answers in time and in spite of panics. What a request given up here has committed stays committed, and is
 /// hinted (see `commit.rs`).
 pub(super) async fn answer(State(shelter): State<Shelter>, request: Request, next: Next) -> Response {
+    let limit = if request.method() == Method::DELETE { shelter.limit.max(DELETION_LIMIT) } else { shelter.limit };
     let in_turn = async {
         let _turn = shelter.turns.acquire().await;
         AssertUnwindSafe(next.run(request)).catch_unwind().await
     };
-    match tokio::time::timeout(shelter.limit, in_turn).await {
+    match tokio::time::timeout(limit, in_turn).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => {
             // The panic hook has said where.

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -120,6 +121,7 @@ impl Clock for TestClock {
 pub struct DbClock {
     clock: Arc<dyn Clock>,
     known: Arc<Mutex<Option<Known>>>,
+    set_back: Counter,
 }
 
 #[derive(Clone, Copy)]
@@ -133,19 +135,33 @@ struct Known {
 /// that the statement took.
 const STEP_MS: i64 = 1000;
 
+/// A clock that is set back by more than this is told of: everything that is due waits for it.
+const NOTABLE_STEP_MS: i64 = 10_000;
+
 /// An answer that is not further behind than this confirms what is known: that is not further ahead of the database.
 const CONFIRMS_MS: i64 = 20;
 
 impl DbClock {
     /// Knows nothing yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, known: Arc::default() }
+        Self { clock, known: Arc::default(), set_back: Counter::default() }
+    }
+
+    /// How often it was seen to be set back by more than ten seconds.
+    pub fn set_back(&self) -> Counter {
+        self.set_back.clone()
     }
 
     /// Learns that the database's clock shows `db_ms` at this moment or a little earlier.
     pub fn observe(&self, db_ms: UnixMs) {
         let known = Known { offset: db_ms - self.monotonic_ms(), at: self.clock.monotonic() };
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        let before = self.known.lock().unwrap_or_else(PoisonError::into_inner).replace(known);
+        let back_ms = before.map_or(0, |before| before.offset - known.offset);
+        if back_ms > NOTABLE_STEP_MS {
+            self.set_back.inc();
+            let by_s = back_ms / 1000;
+            tracing::warn!(by_s, "the database's clock was set back: what is due waits until it shows that time again");
+        }
     }
 
     /// Learns from a statement, sent at `sent_at`, that answered with its `now`. A large claim or settle is answered
@@ -229,7 +245,9 @@ mod tests {
         clock.learn(49_000, sent_at);
         assert_eq!(clock.now_ms(), 54_000);
         clock.learn(47_999, sent_at);
-        assert_eq!(clock.now_ms(), 47_999);
+        assert_eq!((clock.now_ms(), clock.set_back().get()), (47_999, 0));
+        clock.observe(37_998);
+        assert_eq!((clock.now_ms(), clock.set_back().get()), (37_998, 1));
     }
 
     #[test]

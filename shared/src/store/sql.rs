@@ -47,9 +47,6 @@ pub const RUN_DISARM: &str = "DELETE FROM runs WHERE schedule_id = $1 AND state 
 /// pending one: it is replaced, and counting it would skip it.
 pub const LATEST_BY_ID: &str = "SELECT max(nominal_at) FROM runs WHERE schedule_id = $1 AND series = 0 AND state <> 0";
 
-/// Writes a row as it is: whether writing is possible.
-pub const PROBE: &str = "UPDATE epochs SET epoch = epoch";
-
 /// Begins a term.
 pub const EPOCH_NEXT: &str = "UPDATE epochs SET epoch = epoch + 1 RETURNING epoch";
 

@@ -271,3 +271,14 @@ async fn subscriptions_end_when_dropped_and_with_the_process() {
     assert_eq!(kept.recv().await, None);
     count(0).await;
 }
+
+
+#[tokio::test]
+async fn a_leadership_that_lasts_for_ever_ends_as_others_do() {
+    let server = RedisServer::start().await;
+    let bus = bus(&server);
+    assert!(bus.elect("gone", TTL).await.unwrap());
+    server.command(&["PERSIST", "{reveille}:monitor"]).await;
+    assert!(!bus.elect("next", Duration::from_millis(50)).await.unwrap());
+    eventually("the other one leads", SOON, async || bus.elect("next", TTL).await.unwrap().then_some(())).await;
+}

@@ -26,6 +26,7 @@ on_both! {
     pages_in_both_orders,
     prunes_each_kind_after_its_own_time,
     a_settle_writes_the_timeline,
+    a_pause_by_a_target_that_is_gone_is_told,
 }
 
 fn asking(key: &str, fingerprint: &str, at: i64) -> Registration {
@@ -307,4 +308,20 @@ async fn a_settle_writes_the_timeline(f: Fixture) {
     assert_eq!((armed.nominal_at, armed.late_cause, armed.dispatched_at), (START + 3000, None, None));
     f.now.set(START + 3000);
     assert_eq!(f.claim(1).await.runs[0].created_at, START + 2000);
+}
+
+
+async fn a_pause_by_a_target_that_is_gone_is_told(f: Fixture) {
+    let id = f.register(asking("a", "1", START)).await;
+    let run = f.claim(1).await.runs.remove(0);
+    let mut exit = finish(RunState::Failed, None);
+    if let Exit::Finish { pauses, .. } = &mut exit {
+        *pauses = true;
+    }
+    settle(&f, &run, exit.clone(), Some(record(&run, None))).await;
+    settle(&f, &run, exit, Some(record(&run, None))).await; // a copy
+    let told = history(&f, HistoryFilter { schedule_id: Some(id), ..HistoryFilter::default() }).await;
+    let mut kinds: Vec<(HistoryKind, i64)> = told.iter().map(|row| (row.kind, row.revision)).collect();
+    kinds.sort_by_key(|(kind, _)| *kind as i16);
+    assert_eq!(kinds, [(HistoryKind::Registered, 1), (HistoryKind::Executed, 1), (HistoryKind::Paused, 2)]);
 }

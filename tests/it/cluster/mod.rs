@@ -209,6 +209,16 @@ impl Client {
         self.http.get(format!("{}{path}", self.base)).send().await.expect("an answer").json().await.expect("JSON")
     }
 
+    /// The body of an answer, as text.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        self.http.get(format!("{}{path}", self.base)).send().await.expect("an answer").text().await.expect("text")
+    }
+
+    /// The status of an answer.
+    pub(crate) async fn status(&self, path: &str) -> u16 {
+        self.http.get(format!("{}{path}", self.base)).send().await.expect("an answer").status().as_u16()
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Value {
         self.http.delete(format!("{}{path}", self.base)).send().await.expect("an answer").json().await.expect("JSON")
     }

@@ -37,6 +37,9 @@ use crate::model::{RunId, ScheduleId, UnixMs};
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
+/// Bytes of the write-ahead log that stay when everything in it has been written into the file.
+const WAL_LIMIT: &str = "16777216";
+
 /// How long a statement waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -62,7 +65,9 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT);
+            .busy_timeout(BUSY_TIMEOUT)
+            // What a long reader made of the log is given back afterwards.
+            .pragma("journal_size_limit", WAL_LIMIT);
         let writer = Writer::open(quiet(1), options.clone()).await?;
         let readers = quiet(settings.connections.clamp(1, 4)).connect_lazy_with(options.read_only(true));
         Ok(Self { writer, readers, settings, statements: StatementCounter::default(), standing: Standing::default() })
@@ -151,7 +156,11 @@ impl Store for SqliteStore {
     }
 
     async fn run_claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        self.standing.noted(self.claim(claim).await)
+        match self.claim(claim).await {
+            // What writes nothing works on a full disk as well.
+            Ok(nothing) if nothing.runs.is_empty() => Ok(nothing),
+            claimed => self.standing.noted(claimed),
+        }
     }
 
     async fn run_settle(&self, batch: &[Settlement]) -> Result<Settled, StoreError> {
@@ -188,7 +197,10 @@ impl Store for SqliteStore {
     }
 
     async fn prune(&self, limit: i64) -> Result<u64, StoreError> {
-        self.standing.noted(self.prune_batch(limit).await)
+        match self.prune_batch(limit).await {
+            Ok(0) => Ok(0),
+            pruned => self.standing.noted(pruned),
+        }
     }
 
     async fn epoch_next(&self) -> Result<i64, StoreError> {
@@ -259,6 +271,11 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.readers.close().await;
+        // So that a copy of the file alone holds everything.
+        let truncated = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer.pool).await;
+        if let Err(error) = truncated {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the file is closed with its log beside it");
+        }
         self.writer.pool.close().await;
     }
 }

@@ -10,11 +10,14 @@ use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::{ArmAt, Arming, OnUnchanged};
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row, schedule_state};
-use crate::store::selection::{Condition, client_condition};
+use crate::store::selection::deletion_condition;
 use crate::store::{
     Change, Deleted, Page, Registration, ScheduleFilter, ScheduleRow, Selection, StoreError, StoredPayload, Triggered,
     Upserted, UpsertedSchedule,
 };
+
+/// Schedules deleted by one transaction: while it lasts nothing else is written.
+const DELETE_LIMIT: i64 = 500;
 
 impl SqliteStore {
     pub(super) async fn upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
@@ -114,16 +117,35 @@ impl SqliteStore {
     }
 
     pub(super) async fn delete(&self, selection: &Selection) -> Result<Deleted, StoreError> {
-        let condition = match selection {
-            Selection::Id(_) => Condition { text: " AND s.id = $3".to_owned(), values: Vec::new() },
-            Selection::Client(client) if *client == ClientKey::default() => {
-                return Ok(Deleted { count: 0, in_flight: 0 });
+        let mut deleted = Deleted { count: 0, in_flight: 0 };
+        if matches!(selection, Selection::Client(client) if *client == ClientKey::default()) {
+            return Ok(deleted);
+        }
+        let mut after = Uuid::nil();
+        loop {
+            let (some, last) = self.delete_some(selection, after).await?;
+            deleted.count += some.count;
+            deleted.in_flight += some.in_flight;
+            match last {
+                Some(last) => after = last,
+                None => return Ok(deleted),
             }
-            Selection::Client(client) => client_condition(client, 3),
-        };
+        }
+    }
+
+    /// Deletes what one transaction may; answers the last id beside, if there may be more.
+    async fn delete_some(
+        &self,
+        selection: &Selection,
+        after: ScheduleId,
+    ) -> Result<(Deleted, Option<ScheduleId>), StoreError> {
+        let condition = deletion_condition(selection, 5);
         let (mut transaction, now) = self.begin().await?;
-        let statement = sql::schedule_delete(&condition.text);
-        let mut delete = sqlx::query_scalar(AssertSqlSafe(statement)).bind(now).bind(self.retain_ms());
+        let mut delete = sqlx::query_scalar(AssertSqlSafe(sql::schedule_delete(&condition.text)))
+            .bind(now)
+            .bind(self.retain_ms())
+            .bind(after)
+            .bind(DELETE_LIMIT);
         if let Selection::Id(id) = selection {
             delete = delete.bind(*id);
         }
@@ -131,15 +153,18 @@ impl SqliteStore {
             delete = delete.bind(value);
         }
         let ids: Vec<Uuid> = delete.fetch_all(&mut *transaction).await?;
-        let mut in_flight: i64 = 0;
-        for id in &ids {
-            tell(&mut transaction, now, HistoryKind::Deleted, *id, None).await?;
-            sqlx::query(sql::RUN_CANCEL).bind(id).bind(now).bind(self.retain_ms()).execute(&mut *transaction).await?;
-            let running: i64 = sqlx::query_scalar(sql::RUN_IN_FLIGHT).bind(id).fetch_one(&mut *transaction).await?;
-            in_flight += running;
-        }
+        let listed = json(&ids.iter().map(|id| id.simple().to_string()).collect::<Vec<String>>());
+        sqlx::query(sql::HISTORY_TELL_DELETED)
+            .bind(&listed)
+            .bind(now)
+            .bind(HistoryKind::Deleted as i16)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(sql::RUN_CANCEL).bind(&listed).bind(now).bind(self.retain_ms()).execute(&mut *transaction).await?;
+        let in_flight: i64 = sqlx::query_scalar(sql::RUN_IN_FLIGHT).bind(&listed).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Deleted { count: ids.len() as u64, in_flight: in_flight.unsigned_abs() })
+        let last = ids.iter().max().copied().filter(|_| ids.len() as i64 == DELETE_LIMIT);
+        Ok((Deleted { count: ids.len() as u64, in_flight: in_flight.unsigned_abs() }, last))
     }
 
     pub(super) async fn get(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {

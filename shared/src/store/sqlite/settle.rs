@@ -99,6 +99,13 @@ impl SqliteStore {
         if leaving.pauses_schedule {
             sqlx::query(sql::SCHEDULE_PAUSE).bind(held.schedule_id).bind(now).execute(&mut *connection).await?;
             sqlx::query(sql::RUN_DISARM).bind(held.schedule_id).execute(&mut *connection).await?;
+            sqlx::query(sql::HISTORY_TELL)
+                .bind(held.schedule_id)
+                .bind(now)
+                .bind(HistoryKind::Paused as i16)
+                .bind(None::<Uuid>)
+                .execute(&mut *connection)
+                .await?;
         }
         if let Some(successor) = leaving.successor {
             settled.lower(arm_successor(connection, now, held, successor).await?);

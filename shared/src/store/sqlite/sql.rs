@@ -117,22 +117,42 @@ pub const RUN_TRIGGER: &str = "\
 INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
 VALUES ($1, $2, $3, $4, $5, $5, 0, $6, $7, 0, $5)";
 
-/// Deletes what a condition on `s` selects; `$1` is now, `$2` how long it is kept.
+/// Deletes up to `$4` of what a condition on `s` selects, in id order after `$3`; `$1` is now, `$2` how long it is kept.
 pub fn schedule_delete(condition: &str) -> String {
     format!(
-        "UPDATE schedules AS s SET state = 3, revision = revision + 1, updated_at = $1, prune_at = $1 + $2
- WHERE s.state <> 3{condition}
+        "UPDATE schedules SET state = 3, revision = revision + 1, updated_at = $1, prune_at = $1 + $2
+ WHERE id IN (SELECT s.id FROM schedules s WHERE s.state <> 3 AND s.id > $3{condition} ORDER BY s.id LIMIT $4)
 RETURNING id"
     )
 }
 
-/// Cancels what is pending of a deleted schedule: the one terminal transition beside settle, because
-/// nothing holds these runs and nothing is to be armed after them.
-pub const RUN_CANCEL: &str = "\
-UPDATE runs SET state = 5, finished_at = $2, outcome = 'deleted', prune_at = $2 + $3 WHERE schedule_id = $1 AND state = 0";
+/// The ids of a list as JSON, in hexadecimal.
+macro_rules! listed {
+    () => {
+        "(SELECT unhex(value) FROM json_each($1))"
+    };
+}
 
-/// Runs of a deleted schedule that are being dispatched.
-pub const RUN_IN_FLIGHT: &str = "SELECT count(*) FROM runs WHERE state = 1 AND schedule_id = $1";
+/// Cancels what is pending of deleted schedules: the one terminal transition beside settle, because
+/// nothing holds these runs and nothing is to be armed after them.
+pub const RUN_CANCEL: &str = concat!(
+    "UPDATE runs SET state = 5, finished_at = $2, outcome = 'deleted', prune_at = $2 + $3 WHERE schedule_id IN ",
+    listed!(),
+    " AND state = 0"
+);
+
+/// Runs of deleted schedules that are being dispatched.
+pub const RUN_IN_FLIGHT: &str =
+    concat!("SELECT count(*) FROM runs WHERE state = 1 AND schedule_id IN ", listed!());
+
+/// Tells the history that schedules were deleted.
+pub const HISTORY_TELL_DELETED: &str = concat!(
+    "INSERT INTO history (at, kind, schedule_id, application, client_group, client_key, operation, client_type, name, revision)
+SELECT $2, $3, id, application, client_group, client_key, operation, client_type, name, revision
+  FROM schedules WHERE id IN ",
+    listed!(),
+    " AND history_check"
+);
 
 macro_rules! schedule_select {
     () => {
@@ -371,3 +391,6 @@ pub const PRUNE_ATTEMPTS: &str =
 /// Deletes a batch of old history.
 pub const PRUNE_HISTORY: &str =
     "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE at <= $1 ORDER BY at LIMIT $2)";
+
+/// Whether writing is possible. Two steps there and back: what is as it was before is not written at all.
+pub const PROBE: [&str; 2] = ["UPDATE epochs SET epoch = epoch + 1", "UPDATE epochs SET epoch = epoch - 1"];

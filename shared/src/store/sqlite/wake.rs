@@ -74,7 +74,9 @@ impl SqliteStore {
 
     pub(super) async fn write_probe(&self) -> Result<(), StoreError> {
         let (mut transaction, _) = self.begin().await?;
-        sqlx::query(sql::PROBE).execute(&mut *transaction).await?;
+        for step in sql::PROBE {
+            sqlx::query(step).execute(&mut *transaction).await?;
+        }
         transaction.commit().await
     }
 

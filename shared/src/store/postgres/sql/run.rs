@@ -144,7 +144,13 @@ told AS (
          d.late_cause, d.detail, d.lease_owner
     FROM settled d JOIN schedules s ON s.id = d.schedule_id
    -- without an attempt: only what ended
-   WHERE d.history_check AND (d.attempt IS NOT NULL OR d.to_state <> 0))
+   WHERE d.history_check AND (d.attempt IS NOT NULL OR d.to_state <> 0)),
+told_paused AS (
+  INSERT INTO history (at, kind, schedule_id, application, client_group, client_key, operation, client_type, name, revision)
+  SELECT p.now, 5, s.id, s.application, s.client_group, s.client_key, s.operation, s.client_type, s.name, p.revision + 1
+    FROM (SELECT d.schedule_id, d.now, max(d.revision) AS revision
+            FROM settled d WHERE d.paused AND d.history_check GROUP BY d.schedule_id, d.now) p
+    JOIN schedules s ON s.id = p.schedule_id)
 SELECT c.now, (SELECT min(due_at) FROM armed) AS armed_at, d.ord, d.to_state, d.now + d.wait_ms AS retry_at
   FROM clock c LEFT JOIN settled d ON true"
         )

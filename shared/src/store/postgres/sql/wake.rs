@@ -90,5 +90,8 @@ SELECT (SELECT count(*) FROM old_runs) + (SELECT count(*) FROM old_schedules) + 
      + (SELECT count(*) FROM old_history)"
 );
 
+/// Writes a row as it is: whether writing is possible.
+pub const PROBE: &str = "UPDATE epochs SET epoch = epoch";
+
 /// The database's now.
 pub const NOW: &str = concat!("WITH ", clock!(), " SELECT now FROM clock");
