@@ -22,11 +22,6 @@ use std::time::Duration;
 use crate::config::{Command, Config};
 use crate::roles::Role;
 
-/// A run allocates some hundred small things on one thread and frees many on another, which glibc's allocator spends a
-/// tenth of a worker's time on.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let config = match Config::read(std::env::args_os()) {
         Ok(config) => config,

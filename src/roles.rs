@@ -399,6 +399,7 @@ impl<'a> Process<'a> {
             connections: self.connections.clone(),
             secrets: settings.secrets(),
             ca_file: settings.ca_file.clone(),
+            egress_proxy: settings.egress_proxy.clone(),
             sealer: self.sealer.clone(),
             degraded_after: settings.degraded_after,
             degraded_check: settings.degraded_check,

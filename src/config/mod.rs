@@ -127,7 +127,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "REVEILLE_DATA_DIR", value_name = "PATH", default_value = "data", global = true)]
     pub(crate) data_dir: PathBuf,
 
-    /// Redis that carries the wake-ups between processes: `redis://…` or `rediss://…`; without it they stay in the process (`serve` only)
+    /// Redis that carries the wake-ups between processes: `redis://…`, `redis+sentinel://host,…/master` or `redis+cluster://host,…`, with `rediss` for TLS; without it they stay in the process (`serve` only)
     #[arg(long, env = "REVEILLE_REDIS_URL", value_name = "URL", global = true, hide_env_values = true)]
     pub(crate) redis_url: Option<String>,
 
@@ -225,6 +225,10 @@ pub(crate) struct Settings {
     /// Exceptions from the denied ranges, separated by commas; `127.0.0.0/8,::1` permits loopback
     #[arg(long, env = "REVEILLE_TARGETS_ALLOW", value_name = "RANGES", value_delimiter = ',', global = true)]
     pub(crate) targets_allow: Vec<reveille_worker::Cidr>,
+
+    /// HTTP proxy through which HTTP targets are called (`http://[user:password@]host:port`, CONNECT): it is asked for addresses, which are judged here as without it
+    #[arg(long, env = "REVEILLE_EGRESS_PROXY", value_name = "URL", global = true, hide_env_values = true)]
+    pub(crate) egress_proxy: Option<url::Url>,
 
     /// TOML file of connections that tasks may name, a table each: `[orders]` with `type` (rest, kafka, redis), `host` and, as needed, `headers`, `username`, `password`, `sasl_mechanism`, `tls`, `ca_file`
     #[arg(long, env = "REVEILLE_CONNECTIONS", value_name = "PATH", global = true)]

@@ -74,7 +74,7 @@ fn is_from_file(arg: &Arg, parser: &Command) -> bool {
 fn shown(id: &str, value: &str) -> String {
     match id {
         "api_token" | "otlp_headers" | "secret_key" => "***".to_owned(),
-        "database_url" | "redis_url" => redacted(value),
+        "database_url" | "redis_url" | "egress_proxy" => redacted(value),
         _ => value.to_owned(),
     }
 }

@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use reveille_shared::model::access::Scope;
+use reveille_shared::model::redis_url::password_range;
 use tracing_subscriber::EnvFilter;
 
 /// A URL without its passwords, for logs.
 pub(crate) fn redacted(url: &str) -> String {
-    let Ok(mut parsed) = url::Url::parse(url) else { return "(not a URL)".to_owned() };
+    let Ok(mut parsed) = url::Url::parse(url) else {
+        // Several hosts with ports of their own.
+        return match password_range(url) {
+            Some(range) => format!("{}***{}", &url[..range.start], &url[range.end..]),
+            None if url.contains("://") => url.to_owned(),
+            None => "(not a URL)".to_owned(),
+        };
+    };
     if parsed.cannot_be_a_base() {
         return url.to_owned(); // `sqlite:PATH` has no place for one
     }

@@ -204,7 +204,7 @@ impl Attempts {
                 log_attempt(run, &answer.outcome, &exit, lag, &record);
                 let flow = Flow::of(answer.outcome.code);
                 slot.into_iter().for_each(|slot| slot.end(flow, clock.monotonic()));
-                self.tell_breaker(run, passage, contact);
+                self.tell_breaker(run, task.kind, passage, contact);
                 self.settle(run, exit, Some(record), (place, told)).await;
             }
         }
@@ -286,14 +286,15 @@ impl Attempts {
         self.settle(run, Exit::HandBack { wait_ms, late_cause }, None, (None, told)).await;
     }
 
-    fn tell_breaker(&self, run: &ClaimedRun, passage: Option<Passage>, contact: Contact) {
+    fn tell_breaker(&self, run: &ClaimedRun, kind: TaskKind, passage: Option<Passage>, contact: Contact) {
         let now = self.context.clock.clock().monotonic();
-        match passage.and_then(|passage| passage.tell(contact, now)) {
-            Some(Turn::Opened) => {
-                tracing::warn!(schedule.id = %run.schedule_id, "a target is away, runs that call it are postponed");
+        let Some((turn, endpoint)) = passage.and_then(|passage| passage.tell(contact, now)) else { return };
+        let called = endpoint.shown(kind);
+        match turn {
+            Turn::Opened => {
+                tracing::warn!(called, schedule.id = %run.schedule_id, "a target is away, runs that call it are postponed");
             }
-            Some(Turn::Closed) => tracing::info!(schedule.id = %run.schedule_id, "the target is there again"),
-            None => {}
+            Turn::Closed => tracing::info!(called, schedule.id = %run.schedule_id, "the target is there again"),
         }
     }
 

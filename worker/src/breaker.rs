@@ -204,10 +204,11 @@ pub(crate) struct Passage {
 }
 
 impl Passage {
-    /// Ends the call.
-    pub(crate) fn tell(mut self, contact: Contact, now: Duration) -> Option<Turn> {
+    /// Ends the call; answers what it led to, and for whom.
+    pub(crate) fn tell(mut self, contact: Contact, now: Duration) -> Option<(Turn, Endpoint)> {
         let is_probe = std::mem::take(&mut self.is_probe);
-        self.breakers.tell(&self.endpoint, is_probe, contact, now)
+        let turn = self.breakers.tell(&self.endpoint, is_probe, contact, now)?;
+        Some((turn, self.endpoint.clone()))
     }
 }
 
@@ -334,7 +335,9 @@ mod tests {
         assert!(breakers.enter(Endpoint::at("a"), s(2)).is_err());
         drop(probe);
         let probe = breakers.enter(Endpoint::at("a"), s(2)).ok().unwrap();
-        assert_eq!(probe.tell(Contact::Made, s(2)), Some(Turn::Closed));
+        assert!(
+            matches!(probe.tell(Contact::Made, s(2)), Some((Turn::Closed, endpoint)) if endpoint == Endpoint::at("a"))
+        );
         assert_eq!((breakers.lock().len(), breakers.open.get()), (0, 0), "nothing is kept of what is well");
     }
 

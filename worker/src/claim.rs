@@ -128,7 +128,8 @@ impl Claimer {
     /// At the latest when it has to show that it turns.
     fn set_alarm(&mut self, until: Duration, now: Duration) {
         let latest = now + TURNS_EVERY;
-        let is_set = self.alarm.as_ref().is_some_and(|(at, _)| *at == until || until > latest && *at > now && *at <= latest);
+        let is_set =
+            self.alarm.as_ref().is_some_and(|(at, _)| *at == until || until > latest && *at > now && *at <= latest);
         if !is_set {
             let until = until.min(latest);
             self.alarm = Some((until, self.context.clock.clock().sleep_until(until)));

@@ -1,7 +1,8 @@
 //! Where a call goes, with nothing left to look up: the document's connection, or the one it names in the
 //! server's configuration.
 //!
-//! Credentials live here and nowhere later: no outcome, log line or metric is made from a destination.
+//! Credentials live here and nowhere later: of a destination no outcome or metric shows anything, and the log of a target
+//! that is away its scheme, host and port alone ([`Endpoint::shown`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -149,6 +150,25 @@ impl Endpoint {
         let url = if kind == TaskKind::Rest { url::Url::parse(&self.host).ok() } else { None };
         let host = url.map_or_else(|| self.host.clone(), |url| url.origin().ascii_serialization());
         Self { host, ..self.clone() }
+    }
+
+    /// Scheme, host and port, for the log.
+    pub(crate) fn shown(&self, kind: TaskKind) -> String {
+        match kind {
+            TaskKind::Rest => {
+                let url = url::Url::parse(&self.host).ok();
+                url.map_or_else(|| "a URL that cannot be read".to_owned(), |url| url.origin().ascii_serialization())
+            }
+            TaskKind::Redis => match RedisUrl::parse(&self.host) {
+                Ok(url) => {
+                    let nodes: Vec<String> = url.nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                    format!("{}://{}", if url.tls { "rediss" } else { "redis" }, nodes.join(","))
+                }
+                Err(_) => "a URL that cannot be read".to_owned(),
+            },
+            // A bootstrap list names hosts and ports, nothing else.
+            TaskKind::Kafka => format!("kafka://{}", self.host),
+        }
     }
 
     /// A host without anything else.

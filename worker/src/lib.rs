@@ -81,6 +81,8 @@ pub struct Settings {
     pub secrets: Secrets,
     /// PEM file of certificate authorities that HTTP targets may have, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// HTTP proxy through which HTTP targets are called.
+    pub egress_proxy: Option<url::Url>,
     /// Without a heartbeat for this long it checks the database by itself.
     pub degraded_after: Duration,
     /// How often it does so then, ± 20 %.
@@ -101,6 +103,7 @@ impl Default for Settings {
             sealer: Sealer::default(),
             secrets: Secrets::default(),
             ca_file: None,
+            egress_proxy: None,
             degraded_after: Duration::from_secs(10),
             degraded_check: Duration::from_secs(30),
         }

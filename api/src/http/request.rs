@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
 use uuid::Uuid;
 
 use crate::error::Problem;
@@ -15,15 +16,22 @@ const BODY_MAX: usize = 256 * 1024;
 /// How long a body may take to arrive: it occupies one of a limited number of turns.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
+/// What is read of a larger body, so that its sender, who is not done yet, hears why it is refused: a connection that is
+/// closed under somebody who sends loses the answer.
+const DRAINED_MAX: usize = 8 * 1024 * 1024;
+
 /// The body, within its limits.
 pub(crate) async fn body(request: Request) -> Result<Bytes, Problem> {
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > BODY_MAX) {
+    let headers = request.headers();
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    // Who waits for a word before he sends has sent nothing.
+    let most = if headers.contains_key(header::EXPECT) { BODY_MAX } else { DRAINED_MAX };
+    if announced.is_some_and(|length: usize| length > most) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_WAIT, to_bytes(request.into_body(), BODY_MAX)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+    match tokio::time::timeout(BODY_WAIT, read(request.into_body())).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => Err(too_large()),
         Ok(Err(_)) => {
             let detail = "the body could not be read to its end";
             Err(Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "incomplete body", detail))
@@ -35,8 +43,21 @@ pub(crate) async fn body(request: Request) -> Result<Bytes, Problem> {
     }
 }
 
-fn is_length_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+/// `None` when it is larger than [`BODY_MAX`].
+async fn read(mut body: Body) -> Result<Option<Bytes>, axum::Error> {
+    let (mut kept, mut length) = (Vec::new(), 0);
+    while length <= DRAINED_MAX
+        && let Some(frame) = body.frame().await.transpose()?
+    {
+        let Some(data) = frame.data_ref() else { continue };
+        length += data.len();
+        if length <= BODY_MAX {
+            kept.extend_from_slice(data);
+        } else {
+            kept = Vec::new();
+        }
+    }
+    Ok((length <= BODY_MAX).then(|| Bytes::from(kept)))
 }
 
 fn too_large() -> Problem {

@@ -272,7 +272,6 @@ async fn subscriptions_end_when_dropped_and_with_the_process() {
     count(0).await;
 }
 
-
 #[tokio::test]
 async fn a_leadership_that_lasts_for_ever_ends_as_others_do() {
     let server = RedisServer::start().await;

@@ -9,6 +9,7 @@
     reason = "tests fail loudly, and poll for what they wait for"
 )]
 
+mod bus_groups;
 mod bus_hint;
 mod bus_local;
 mod bus_parity;

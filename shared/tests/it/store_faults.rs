@@ -243,3 +243,48 @@ async fn a_pooler_is_known_by_itself_in_either_mode() {
         store.close().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_is_promoted_takes_over() {
+    let primary = Postgres::start().await;
+    let name = primary.fresh_database().await.rsplit_once('/').unwrap().1.to_owned();
+    store(&primary.url(&name)).await.close().await;
+    let standby = primary.start_standby().await;
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", standby.port(), primary.port());
+    let store = store(&format!("postgres://postgres@{hosts}/{name}")).await;
+    fill(&store, 5).await;
+    let before = store.schedule_upsert(&[registration("before", "1", now())]).await.unwrap().schedules[0].id;
+    let mut follower = PgConnection::connect(&standby.url(&name)).await.unwrap();
+    crate::eventually("the standby has it", Duration::from_secs(20), async || {
+        let found: i64 = sqlx::query_scalar("SELECT count(*) FROM schedules").fetch_one(&mut follower).await.unwrap();
+        (found == 1).then_some(())
+    })
+    .await;
+    primary.kill();
+    assert!(store.ping().await.is_err(), "nobody takes writes");
+    standby.promote().await;
+    crate::eventually("the new primary is used", Duration::from_secs(15), async || {
+        store.schedule_upsert(&[registration("after", "1", now())]).await.ok()
+    })
+    .await;
+    assert!(store.schedule_get(before).await.unwrap().is_some());
+    for _ in 0..10 {
+        store.ping().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_for_a_while_is_used_again_at_once() {
+    let postgres = Postgres::start().await;
+    let store = store(&postgres.fresh_database().await).await;
+    fill(&store, 5).await;
+    postgres.freeze();
+    for _ in 0..3 {
+        let began = Instant::now();
+        assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
+        assert!(began.elapsed() < 3 * DEADLINE, "{:?}", began.elapsed());
+    }
+    postgres.thaw();
+    fill(&store, 5).await;
+    assert_eq!(store.failing_for(), None);
+}

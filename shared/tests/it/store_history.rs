@@ -310,7 +310,6 @@ async fn a_settle_writes_the_timeline(f: Fixture) {
     assert_eq!(f.claim(1).await.runs[0].created_at, START + 2000);
 }
 
-
 async fn a_pause_by_a_target_that_is_gone_is_told(f: Fixture) {
     let id = f.register(asking("a", "1", START)).await;
     let run = f.claim(1).await.runs.remove(0);

@@ -4,6 +4,7 @@ mod backlog;
 mod crash_points;
 mod database_faults;
 mod graphql;
+mod held_rows;
 mod history;
 mod idle;
 mod monitor_faults;

@@ -98,6 +98,47 @@ impl Postgres {
         Self { programs, data, settings, port, server: Mutex::new(server), names: AtomicU32::new(0) }
     }
 
+    /// A standby that streams from this server, as soon as it does.
+    pub async fn start_standby(&self) -> Self {
+        let programs = Programs::find();
+        let data = scratch_dir("standby");
+        programs.give_to_server_user(&data);
+        let data = data.join("data");
+        let port = self.port.to_string();
+        let flags = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-D"];
+        // A client's program, which may be installed elsewhere than the server.
+        let beside = |bin: &PathBuf| bin.join("pg_basebackup").is_file();
+        let bins = [programs.bin.clone()].into_iter().chain(debian_bins());
+        let copy = bins.filter(beside).next_back().expect(INSTALL).join("pg_basebackup");
+        programs.run(&copy, &[&flags.map(AsRef::as_ref)[..], &[data.as_os_str()]].concat());
+        let (settings, port) = (self.settings.clone(), free_port());
+        let server = Mutex::new(serve(&programs, &data, &settings, port).await);
+        Self { programs, data, settings, port, server, names: AtomicU32::new(0) }
+    }
+
+    /// Makes a standby the primary.
+    pub async fn promote(&self) {
+        self.execute("SELECT pg_promote()".to_owned()).await;
+    }
+
+    /// Stops every process of the server where it is, as a machine does that hangs: connections stay.
+    pub fn freeze(&self) {
+        self.signal_all("-STOP");
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) {
+        self.signal_all("-CONT");
+    }
+
+    fn signal_all(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        // Each process of the server is a group of its own.
+        let children = Command::new("pgrep").args(["-P", &pid]).output().expect("run pgrep").stdout;
+        let children = String::from_utf8_lossy(&children).into_owned();
+        Command::new("kill").arg(signal).arg(&pid).args(children.split_whitespace()).status().expect("run kill");
+    }
+
     /// Creates a database nobody else uses and answers its URL.
     pub async fn fresh_database(&self) -> String {
         let name = self.fresh_name("test");
@@ -235,11 +276,12 @@ async fn try_serve(programs: &Programs, data: &Path, settings: &[String], port: 
 }
 
 /// Whether the server `pid` says in its pid file that it accepts connections: unlike a connection
-/// attempt, this cannot be answered by another server on the same port.
+/// attempt, this cannot be answered by another server on the same port. A standby says so in its own word.
 fn is_ready(pid_file: &Path, pid: u32) -> bool {
     let content = fs::read_to_string(pid_file).unwrap_or_default();
     let mut lines = content.lines();
-    lines.next() == Some(pid.to_string().as_str()) && lines.nth(6).is_some_and(|status| status.trim() == "ready")
+    lines.next() == Some(pid.to_string().as_str())
+        && lines.nth(6).is_some_and(|status| matches!(status.trim(), "ready" | "standby"))
 }
 
 /// The server's programs and the user they run as: they refuse root.

@@ -20,9 +20,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::{HeaderMap, Method, Request, Response, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{
-    CaptureConnection, Connected, Connection, HttpConnector, capture_connection,
-};
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use reveille_shared::runtime::clock::Clock;
@@ -33,7 +31,7 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::CONNECT_LIMIT;
-use super::target::Resolver;
+use super::way::Way;
 
 /// A connection that nobody used for this long is closed.
 const IDLE: Duration = Duration::from_secs(4);
@@ -79,14 +77,10 @@ impl Outgoing {
 }
 
 impl HttpClient {
-    /// A client that connects where `resolver` permits, and trusts whom `tls` does.
-    pub(crate) fn new(resolver: Resolver, tls: &ClientConfig, clock: Arc<dyn Clock>) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(resolver);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+    /// A client that connects by `way`, and trusts whom `tls` does.
+    pub(crate) fn new(way: Way, tls: &ClientConfig, clock: Arc<dyn Clock>) -> Self {
         let https = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http().enable_all_versions();
-        let connector = Connector { https: https.wrap_connector(tcp), clock: clock.clone() };
+        let connector = Connector { https: https.wrap_connector(way), clock: clock.clone() };
         let client = |kept: usize| {
             Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -189,7 +183,7 @@ pub(crate) struct TooSlow;
 
 #[derive(Clone)]
 struct Connector {
-    https: HttpsConnector<HttpConnector<Resolver>>,
+    https: HttpsConnector<Way>,
     clock: Arc<dyn Clock>,
 }
 

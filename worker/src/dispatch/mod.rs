@@ -15,6 +15,7 @@ pub(crate) mod rest;
 pub(crate) mod signing;
 pub(crate) mod target;
 mod tls;
+mod way;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -117,7 +118,7 @@ impl Dispatchers {
             redis: Redis::new(context, targets.clone()),
             #[cfg(feature = "kafka")]
             kafka: Kafka::new(context, targets.clone()),
-            rest: Rest::new(targets.clone(), settings.ca_file.as_deref(), context.clock.clock().clone())?,
+            rest: Rest::new(targets.clone(), settings, context.clock.clock().clone())?,
         })
     }
 

@@ -28,7 +28,9 @@ use url::Url;
 
 use super::http::{HttpClient, Outgoing, TooSlow, add_default_headers, causes_of};
 use super::target::{AddressRefused, Resolver, TargetPolicy, Unresolved, judge_literal};
+use super::way::Way;
 use super::{Answer, Call, Dispatch, cloudevents, tls};
+use crate::Settings;
 
 /// Bytes of a response that are read so that its connection can be used again; beyond them it is closed.
 const RESPONSE_LIMIT: usize = 64 * 1024;
@@ -60,6 +62,7 @@ const CONNECTION_HEADERS: [HeaderName; 6] = [
 /// Calls HTTP endpoints.
 pub(crate) struct Rest {
     client: HttpClient,
+    way: Way,
     /// Those of named connections with authorities of their own, by the file of these.
     others: Mutex<BTreeMap<PathBuf, HttpClient>>,
     targets: Arc<TargetPolicy>,
@@ -71,14 +74,15 @@ impl Rest {
     ///
     /// # Errors
     /// A sentence when this machine cannot make TLS connections.
-    pub(crate) fn new(targets: TargetPolicy, ca_file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, String> {
+    pub(crate) fn new(targets: TargetPolicy, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, String> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err("no TLS provider is installed in this process".to_owned());
         }
         let targets = Arc::new(targets);
-        let trust = tls::system_and(ca_file)?;
-        let client = HttpClient::new(Resolver::new(targets.clone()), &trust, clock.clone());
-        Ok(Self { client, others: Mutex::default(), targets, clock })
+        let trust = tls::system_and(settings.ca_file.as_deref())?;
+        let way = Way::new(Resolver::new(targets.clone()), settings.egress_proxy.as_ref())?;
+        let client = HttpClient::new(way.clone(), &trust, clock.clone());
+        Ok(Self { client, way, others: Mutex::default(), targets, clock })
     }
 
     /// The client whose trust is that of the destination. Its file is read when it is first needed.
@@ -89,7 +93,7 @@ impl Rest {
             return Ok(client.clone());
         }
         let trust = tls::file_alone(path).map_err(|error| Outcome::new(OutcomeCode::Connect, error))?;
-        let client = HttpClient::new(Resolver::new(self.targets.clone()), &trust, self.clock.clone());
+        let client = HttpClient::new(self.way.clone(), &trust, self.clock.clone());
         others.insert(path.to_owned(), client.clone());
         Ok(client)
     }
@@ -352,7 +356,8 @@ mod tests {
             let turn = count.fetch_add(1, Ordering::SeqCst);
             std::future::ready(Ok(answers[turn.min(1)].clone()))
         });
-        let client = HttpClient::new(resolver, &tls::system_and(None).unwrap(), Arc::new(SystemClock::new()));
+        let way = Way::new(resolver, None).unwrap();
+        let client = HttpClient::new(way, &tls::system_and(None).unwrap(), Arc::new(SystemClock::new()));
         let uri: Uri = format!("http://rebinding.example:{port}/").parse().unwrap();
         let outgoing =
             Outgoing { method: Method::POST, uri, headers: HeaderMap::new(), body: Bytes::new(), may_repeat: true };

@@ -232,3 +232,60 @@ async fn why_tls_failed_is_said_in_words() {
     check(failure(settings(), &host).await, "does not speak TLS");
     serving.abort();
 }
+
+/// A proxy that opens tunnels to whoever sends `authorization`, and says where to.
+async fn proxy(listener: TcpListener, authorization: &'static str, opened: tokio::sync::mpsc::UnboundedSender<String>) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        let opened = opened.clone();
+        tokio::spawn(async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let to = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+            if !head.to_ascii_lowercase().contains(&authorization.to_ascii_lowercase()) {
+                client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await.unwrap();
+                return;
+            }
+            let mut server = TcpStream::connect(&to).await.unwrap();
+            opened.send(to).unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_egress_proxy_is_asked_for_addresses_that_were_judged() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let (opened, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    // user:pass
+    let serving = tokio::spawn(proxy(listener, "proxy-authorization: Basic dXNlcjpwYXNz", opened));
+    let fixture = Fixture::new().await;
+    let through = |login: &str| Settings {
+        egress_proxy: Some(format!("http://{login}127.0.0.1:{}", at.port()).parse().unwrap()),
+        ..settings()
+    };
+    let worker = fixture.worker(through("user:pass@"));
+    let port = fixture.receiver.address().port();
+    let by_name = format!("http://localhost:{port}/named");
+    let id = fixture.register_now("/", json!({"connection": {"host": by_name}})).await;
+    fixture.run_in(id, RunState::Succeeded).await;
+    let to = asked.recv().await.unwrap();
+    assert!(to == format!("127.0.0.1:{port}") || to == format!("[::1]:{port}"), "{to}: the address and not the name");
+    assert_eq!(fixture.receiver.deliveries_to("/named")[0].header("host"), format!("localhost:{port}"));
+    let metadata = json!({"connection": {"host": "http://169.254.169.254/latest"}});
+    let id = fixture.register_now("/", metadata).await;
+    let (run, _) = fixture.run_in(id, RunState::Failed).await;
+    assert_eq!(run.outcome, Some(OutcomeCode::Refused));
+    worker.stop().await;
+
+    let _stranger = fixture.worker(through(""));
+    let id = fixture.register_now("/refused", json!({})).await;
+    let (run, _) = fixture.run_in(id, RunState::Failed).await;
+    assert_eq!(run.outcome, Some(OutcomeCode::Connect), "{:?}", run.detail);
+    assert!(asked.try_recv().is_err());
+    serving.abort();
+}

@@ -167,7 +167,7 @@ async fn acl_users_are_let_in_as_far_as_the_server_says() {
     }
     let _: () = cmd("SET").arg("text").arg("x").query_async(&mut redis).await.unwrap();
     let (wrong, _) = run(&fixture, task(&server.url(), "text", json!({"mode": "list"})), RunState::Failed).await;
-    assert_eq!(wrong.detail.as_deref(), Some("the server answered WRONGTYPE"));
+    assert_eq!(wrong.detail.as_deref(), Some("the topic is a key that holds another type of value (WRONGTYPE)"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,12 +7,14 @@
 //! Every command sent here may be executed twice, so one that met a dead connection is sent again.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation};
+use ::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation};
 use tokio::sync::Mutex;
 
+use super::servers::Servers;
 use crate::bus::BusError;
 
 /// For name resolution, TCP, TLS and AUTH together.
@@ -23,7 +25,7 @@ pub(super) const REPLY_LIMIT: Duration = Duration::from_secs(1);
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 
 pub(super) struct Commands {
-    client: Client,
+    servers: Arc<Servers>,
     held: Mutex<Held>,
 }
 
@@ -41,8 +43,8 @@ pub(super) enum Request<'a> {
 }
 
 impl Commands {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, held: Mutex::new(Held::default()) }
+    pub(super) fn new(servers: Arc<Servers>) -> Self {
+        Self { servers, held: Mutex::new(Held::default()) }
     }
 
     /// Sends a request that may be executed twice, and waits for its answer, 3 s at most.
@@ -52,8 +54,8 @@ impl Commands {
 
     async fn ask_twice<T: FromRedisValue>(&self, request: &Request<'_>) -> RedisResult<T> {
         match self.ask_once(request).await {
-            // A restarted Redis shows first as an error on the connection to the old one.
-            Err(Failed { error, reused: true }) if error.is_connection_dropped() => self.ask_once(request).await,
+            // A restarted Redis, a fail-over and a resharding show first as an error on the connection to the old server.
+            Err(Failed { error, reused: true }) if is_elsewhere(&error) => self.ask_once(request).await,
             outcome => outcome,
         }
         .map_err(|failed| failed.error)
@@ -84,7 +86,8 @@ impl Commands {
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(DIAL_LIMIT))
             .set_response_timeout(Some(REPLY_LIMIT));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&settings).await?;
+        let client = self.servers.find().await?.client;
+        let connection = client.get_multiplexed_async_connection_with_config(&settings).await?;
         held.connection = Some(connection.clone());
         held.generation += 1;
         Ok((connection, held.generation, false))
@@ -96,6 +99,10 @@ impl Commands {
             held.connection = None;
         }
     }
+}
+
+fn is_elsewhere(error: &RedisError) -> bool {
+    error.is_connection_dropped() || error.redirect_node().is_some() || error.code() == Some("READONLY")
 }
 
 struct Failed {

@@ -13,17 +13,19 @@
 mod commands;
 mod message;
 mod scripts;
+mod servers;
 mod subscribe;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{Client, ScriptInvocation, TlsCertificates};
+use ::redis::ScriptInvocation;
 use async_trait::async_trait;
 
 use self::commands::{Commands, Request};
 use self::message::STAGES_WANTED;
 use self::scripts::Scripts;
+use self::servers::Servers;
 use self::subscribe::{Listener, StageEar, WakeEar};
 use super::stage::{self, RunStage, StageWatch};
 use super::subscription::{Subscription, channel};
@@ -36,7 +38,7 @@ use crate::store::Backlog;
 
 /// The wake state in Redis.
 pub struct RedisBus {
-    client: Client,
+    servers: Arc<Servers>,
     commands: Arc<Commands>,
     names: Names,
     scripts: Scripts,
@@ -54,13 +56,13 @@ struct Names {
 }
 
 impl RedisBus {
-    /// A bus at `url` (`redis://` or `rediss://`, with credentials where needed). Does not connect yet:
-    /// a role starts while Redis is down.
+    /// A bus at `url`, as [`crate::model::redis_url`] has it: a server, Sentinels or a cluster. Does not connect yet: a role
+    /// starts while Redis is down.
     ///
     /// # Errors
     /// [`BusError::BadUrl`].
     pub fn connect(url: &str, namespace: &str, clock: Arc<dyn Clock>, lifecycle: &Lifecycle) -> Result<Self, BusError> {
-        Ok(Self::of(Client::open(url).map_err(BusError::BadUrl)?, namespace, clock, lifecycle))
+        Self::of(url, None, namespace, clock, lifecycle)
     }
 
     /// The same, trusting these certificate authorities (PEM) in place of the system's.
@@ -74,25 +76,31 @@ impl RedisBus {
         clock: Arc<dyn Clock>,
         lifecycle: &Lifecycle,
     ) -> Result<Self, BusError> {
-        let certificates = TlsCertificates { client_tls: None, root_cert: Some(authorities) };
-        let client = Client::build_with_tls(url, certificates).map_err(BusError::BadUrl)?;
-        Ok(Self::of(client, namespace, clock, lifecycle))
+        Self::of(url, Some(authorities), namespace, clock, lifecycle)
     }
 
-    fn of(client: Client, namespace: &str, clock: Arc<dyn Clock>, lifecycle: &Lifecycle) -> Self {
-        Self {
-            commands: Arc::new(Commands::new(client.clone())),
-            client,
-            names: Names {
-                wake: format!("{{{namespace}}}:wake"),
-                monitor: format!("{{{namespace}}}:monitor"),
-                backlog: format!("{{{namespace}}}:backlog"),
-                stages: format!("{{{namespace}}}:stages"),
-            },
+    fn of(
+        url: &str,
+        authorities: Option<Vec<u8>>,
+        namespace: &str,
+        clock: Arc<dyn Clock>,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, BusError> {
+        let names = Names {
+            wake: format!("{{{namespace}}}:wake"),
+            monitor: format!("{{{namespace}}}:monitor"),
+            backlog: format!("{{{namespace}}}:backlog"),
+            stages: format!("{{{namespace}}}:stages"),
+        };
+        let servers = Arc::new(Servers::of(url, authorities, &names.wake).map_err(BusError::BadUrl)?);
+        Ok(Self {
+            commands: Arc::new(Commands::new(servers.clone())),
+            servers,
+            names,
             scripts: Scripts::new(),
             clock,
             lifecycle: lifecycle.clone(),
-        }
+        })
     }
 
     async fn publish(&self, channel: &str, message: &str) -> Result<(), BusError> {
@@ -183,7 +191,7 @@ impl Bus for RedisBus {
         let feed = stage::feed();
         let watch = stage::watch(&feed, Some(stop.clone().drop_guard()));
         let ear = StageEar::new(self.names.stages.clone(), feed);
-        let listener = Listener { client: self.client.clone(), clock: self.clock.clone(), ear };
+        let listener = Listener { servers: self.servers.clone(), clock: self.clock.clone(), ear };
         self.lifecycle.spawn_attendant("stage subscription", listener.run(stop));
         watch
     }
@@ -192,7 +200,7 @@ impl Bus for RedisBus {
         let stop = self.lifecycle.closing().child_token();
         let (feed, subscription) = channel(Some(stop.clone().drop_guard()));
         let ear = WakeEar { commands: self.commands.clone(), names: self.names.clone(), feed };
-        let listener = Listener { client: self.client.clone(), clock: self.clock.clone(), ear };
+        let listener = Listener { servers: self.servers.clone(), clock: self.clock.clone(), ear };
         self.lifecycle.spawn_attendant("bus subscription", listener.run(stop));
         subscription
     }

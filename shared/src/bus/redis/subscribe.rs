@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{Client, RedisError, Value};
+use ::redis::{ErrorKind, RedisError, Value};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::Names;
 use super::commands::{Commands, DIAL_LIMIT, REPLY_LIMIT, within};
 use super::message::Message;
+use super::servers::{Server, Servers};
 use crate::bus::stage::{RunStage, StageFeed, StageNews};
 use crate::bus::subscription::Feed;
 use crate::bus::{BusError, BusEvent};
@@ -128,7 +129,7 @@ impl Ear for StageEar {
 }
 
 pub(super) struct Listener<E> {
-    pub(super) client: Client,
+    pub(super) servers: Arc<Servers>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ear: E,
 }
@@ -168,9 +169,10 @@ impl<E: Ear> Listener<E> {
     }
 
     async fn subscribe(&self) -> Result<Connection, RedisError> {
-        let (mut requests, messages) = within(DIAL_LIMIT, self.client.get_async_pubsub()).await?.split();
+        let server = self.servers.find().await?;
+        let (mut requests, messages) = within(DIAL_LIMIT, server.client.get_async_pubsub()).await?.split();
         within(REPLY_LIMIT, requests.subscribe(self.ear.channel())).await?;
-        Ok(Connection { requests, messages })
+        Ok(Connection { requests, messages, server })
     }
 
     /// Passes on what comes, until the connection is dead.
@@ -186,6 +188,9 @@ impl<E: Ear> Listener<E> {
                     if let Err(error) = pong {
                         return error;
                     }
+                    if !self.servers.is_current(&connection.server).await {
+                        return RedisError::from((ErrorKind::Client, "another server has taken over"));
+                    }
                 }
             }
         }
@@ -195,6 +200,7 @@ impl<E: Ear> Listener<E> {
 struct Connection {
     requests: ::redis::aio::PubSubSink,
     messages: ::redis::aio::PubSubStream,
+    server: Server,
 }
 
 /// Says once that Redis is away and once that it is back.

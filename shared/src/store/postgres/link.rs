@@ -262,11 +262,11 @@ impl Link {
         let mut outcome = outcome;
         if self.in_transaction && !self.is_busy {
             let ended = match &outcome {
-                Ok(_) => {
+                Ok(_) if !self.is_aborted => {
                     self.is_committing = true;
                     self.raw("COMMIT").await
                 }
-                Err(_) => self.raw("ROLLBACK").await,
+                _ => self.raw("ROLLBACK").await,
             };
             self.in_transaction = ended.is_err();
             if let (Ok(_), Err(error)) = (&outcome, ended) {

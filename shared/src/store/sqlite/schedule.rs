@@ -1,5 +1,7 @@
 //! Schedules on SQLite: register, update, pause, resume, trigger, delete, read.
 
+use std::collections::HashSet;
+
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 
@@ -16,18 +18,25 @@ use crate::store::{
     Upserted, UpsertedSchedule,
 };
 
+/// New schedules written by one statement.
+const CREATE_MANY: [usize; 6] = [32, 16, 8, 4, 2, 1];
+
 /// Schedules deleted by one transaction: while it lasts nothing else is written.
 const DELETE_LIMIT: i64 = 500;
 
 impl SqliteStore {
     pub(super) async fn upsert(&self, batch: &[Registration]) -> Result<Upserted, StoreError> {
         let (mut transaction, now) = self.begin().await?;
-        let mut schedules = Vec::with_capacity(batch.len());
-        for registration in batch {
-            let found = find_by_client(&mut transaction, &registration.client).await?;
-            schedules.push(register(&mut transaction, now, registration, found).await?);
+        let new = if batch.len() > 1 { new_ones(&mut transaction, batch).await? } else { HashSet::new() };
+        let mut schedules = create(&mut transaction, now, batch, &new).await?;
+        for (index, registration) in batch.iter().enumerate() {
+            if schedules[index].is_none() {
+                let found = find_by_client(&mut transaction, &registration.client).await?;
+                schedules[index] = Some(register(&mut transaction, now, registration, found).await?);
+            }
         }
         transaction.commit().await?;
+        let schedules: Vec<UpsertedSchedule> = schedules.into_iter().flatten().collect();
         let armed_min = schedules.iter().filter_map(|schedule| schedule.due_at).min();
         Ok(Upserted { armed_min, schedules, now: Some(now) })
     }
@@ -231,6 +240,92 @@ impl SqliteStore {
     }
 }
 
+/// The places of a batch whose client keys nobody has.
+async fn new_ones(connection: &mut SqliteConnection, batch: &[Registration]) -> Result<HashSet<usize>, StoreError> {
+    let keys: Vec<[&str; 5]> = batch
+        .iter()
+        .map(|registration| {
+            let client = &registration.client;
+            [&client.application, &client.group, &client.key, &client.operation, &client.kind].map(String::as_str)
+        })
+        .collect();
+    let found: Vec<i64> = sqlx::query_scalar(sql::SCHEDULES_FOUND).bind(json(&keys)).fetch_all(connection).await?;
+    let found: HashSet<usize> = found.into_iter().filter_map(|place| usize::try_from(place).ok()).collect();
+    Ok((0..batch.len()).filter(|place| !found.contains(place)).collect())
+}
+
+/// Writes and arms the new ones of a batch, many by a statement: each statement is a way to the connection's thread and
+/// back. Answers what became of them, by place.
+async fn create(
+    connection: &mut SqliteConnection,
+    now: UnixMs,
+    batch: &[Registration],
+    new: &HashSet<usize>,
+) -> Result<Vec<Option<UpsertedSchedule>>, StoreError> {
+    let mut created = vec![None; batch.len()];
+    let new: Vec<usize> = (0..batch.len()).filter(|place| new.contains(place)).collect();
+    let mut rest = &new[..];
+    while !rest.is_empty() {
+        // Few different numbers, so that there are few statements to prepare.
+        let size = CREATE_MANY.into_iter().find(|size| *size <= rest.len()).unwrap_or(1);
+        let (part, after) = rest.split_at(size);
+        rest = after;
+        let statement = sql::schedules_insert(part.len());
+        let mut schedules = sqlx::query(AssertSqlSafe(statement));
+        for place in part {
+            let registration = &batch[*place];
+            schedules = bind_client!(schedules.bind(registration.id), &registration.client)
+                .bind(&registration.name)
+                .bind(fingerprint(registration, now))
+                .bind(&registration.payload)
+                .bind(&registration.queue)
+                .bind(registration.priority)
+                .bind(series_step(&registration.arming))
+                .bind(now)
+                .bind(now)
+                .bind(registration.history_check)
+                .bind(registration.arming.is_once());
+        }
+        schedules.execute(&mut *connection).await?;
+        let statement = sql::runs_arm(part.len());
+        let mut runs = sqlx::query(AssertSqlSafe(statement));
+        for place in part {
+            let registration = &batch[*place];
+            let nominal_at = nominal_at(&registration.arming, now);
+            let due_at = nominal_at.max(now);
+            let series = series_step(&registration.arming);
+            runs = runs
+                .bind(registration.run_id)
+                .bind(registration.id)
+                .bind(series)
+                .bind(nominal_at)
+                .bind(due_at)
+                .bind(&registration.queue)
+                .bind(registration.priority)
+                .bind(now);
+            created[*place] = Some(UpsertedSchedule {
+                id: registration.id,
+                revision: 1,
+                change: Change::Created,
+                due_at: Some(due_at),
+            });
+        }
+        runs.execute(&mut *connection).await?;
+        for place in part.iter().filter(|place| batch[**place].history_check) {
+            let Registration { id, run_id, .. } = &batch[*place];
+            tell(connection, now, HistoryKind::Registered, *id, Some(*run_id)).await?;
+        }
+    }
+    Ok(created)
+}
+
+fn nominal_at(arming: &Arming, now: UnixMs) -> UnixMs {
+    match arming.at {
+        ArmAt::At(at) => at,
+        ArmAt::AfterMs(after) => now.saturating_add(after),
+    }
+}
+
 /// A list as the statements take it.
 pub(super) fn json<T: serde::Serialize>(values: &[T]) -> String {
     serde_json::to_string(values).unwrap_or_else(|_| "[]".to_owned())
@@ -414,10 +509,7 @@ async fn arm(
     arming: &Arming,
     run_id: Uuid,
 ) -> Result<UnixMs, StoreError> {
-    let nominal_at = match arming.at {
-        ArmAt::At(at) => at,
-        ArmAt::AfterMs(after) => now.saturating_add(after),
-    };
+    let nominal_at = nominal_at(arming, now);
     if arming.calendar && is_behind(connection, owner.id, nominal_at).await? {
         return Err(occurrence_taken(connection, owner.id).await?);
     }

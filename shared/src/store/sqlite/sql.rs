@@ -46,6 +46,12 @@ macro_rules! found {
 /// The schedule of a client key, with what is armed of it.
 pub const SCHEDULE_FIND: &str = concat!(found!(), by_client!());
 
+/// Which places of a list of client keys, as JSON, have a schedule.
+pub const SCHEDULES_FOUND: &str = "\
+SELECT k.key AS place FROM json_each($1) k CROSS JOIN schedules s
+    ON s.application = k.value ->> 0 AND s.client_group = k.value ->> 1 AND s.client_key = k.value ->> 2
+   AND s.operation = k.value ->> 3 AND s.client_type = k.value ->> 4 AND s.state <> 3";
+
 /// The schedule of an id, with what is armed of it.
 pub const SCHEDULE_FIND_BY_ID: &str = concat!(found!(), "s.id = $1 AND s.state <> 3");
 
@@ -54,6 +60,26 @@ pub const SCHEDULE_INSERT: &str = "\
 INSERT INTO schedules (id, application, client_group, client_key, operation, client_type, name, fingerprint, payload,
                        queue, priority, series, created_at, updated_at, history_check, once, state, revision, iterations)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15, 0, 1, $16)";
+
+/// So many new schedules, 15 parameters each, in the order of [`SCHEDULE_INSERT`] without its last.
+pub fn schedules_insert(schedules: usize) -> String {
+    let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 1, 0)";
+    let rows = vec![row; schedules].join(", ");
+    format!(
+        "INSERT INTO schedules (id, application, client_group, client_key, operation, client_type, name, fingerprint, payload,
+                       queue, priority, series, created_at, updated_at, history_check, once, state, revision, iterations)
+VALUES {rows}"
+    )
+}
+
+/// So many armed runs of new schedules, 8 parameters each.
+pub fn runs_arm(runs: usize) -> String {
+    let rows = vec!["(?, ?, 1, ?, ?, ?, 1, ?, ?, 0, ?)"; runs].join(", ");
+    format!(
+        "INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
+VALUES {rows}"
+    )
+}
 
 /// A schedule replaced by id.
 pub const SCHEDULE_REPLACE: &str = "\
@@ -142,8 +168,7 @@ pub const RUN_CANCEL: &str = concat!(
 );
 
 /// Runs of deleted schedules that are being dispatched.
-pub const RUN_IN_FLIGHT: &str =
-    concat!("SELECT count(*) FROM runs WHERE state = 1 AND schedule_id IN ", listed!());
+pub const RUN_IN_FLIGHT: &str = concat!("SELECT count(*) FROM runs WHERE state = 1 AND schedule_id IN ", listed!());
 
 /// Tells the history that schedules were deleted.
 pub const HISTORY_TELL_DELETED: &str = concat!(

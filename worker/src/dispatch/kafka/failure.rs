@@ -24,7 +24,21 @@ pub(super) fn of_record(error: &KafkaError) -> Outcome {
 }
 
 pub(super) fn outcome(kind: OutcomeCode, code: Code) -> Outcome {
-    Outcome::new(kind, format!("kafka: {code:?}"))
+    let sentence = match code {
+        Code::BrokerTransportFailure | Code::AllBrokersDown => "no broker could be reached",
+        Code::Resolve => "no broker's name could be resolved",
+        Code::Authentication | Code::SaslAuthenticationFailed => "the cluster did not accept the credentials",
+        Code::UnsupportedSASLMechanism => "the cluster does not take this way of logging in",
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => "the user may not write to the topic",
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => "the cluster has no such topic",
+        Code::InvalidTopic => "the topic's name is not one",
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize => "the record is larger than the cluster takes",
+        Code::MessageTimedOut => "no broker took the record in time",
+        Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => "too few replicas are in sync",
+        Code::PolicyViolation => "the topic's policy forbids the record",
+        _ => return Outcome::new(kind, format!("kafka: {code:?}")),
+    };
+    Outcome::new(kind, format!("{sentence} ({code:?})"))
 }
 
 /// Whether the cluster said no, and if so whether for good. What it says of one record it says of all in its batch,

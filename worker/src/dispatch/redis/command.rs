@@ -40,9 +40,6 @@ impl Message {
                 for (name, value) in run_fields(call) {
                     add.arg(name).arg(value);
                 }
-                if let Some(place) = call.traceparent {
-                    add.arg("traceparent").arg(place.to_string());
-                }
                 if let Some(traceparent) = call.traceparent {
                     add.arg("traceparent").arg(traceparent.to_string());
                 }

@@ -150,7 +150,14 @@ impl Failure {
 
 /// What went wrong, told by the server's error code or the kind of the failure: its sentence may quote the message.
 fn failure_of(error: &RedisError) -> Outcome {
-    match (error.kind(), error.code()) {
+    // Of commands that go together, the first that was refused.
+    let refused =
+        error.clone().into_server_errors().and_then(|errors| errors.first().map(|(_, error)| error.code().to_owned()));
+    let code = refused.as_deref().or(error.code());
+    match (error.kind(), code) {
+        (_, Some("WRONGTYPE")) => {
+            Outcome::new(OutcomeCode::Rejected, "the topic is a key that holds another type of value (WRONGTYPE)")
+        }
         (ErrorKind::Server(ServerErrorKind::ResponseError), _) => {
             Outcome::new(OutcomeCode::Rejected, "the server answered an error")
         }
