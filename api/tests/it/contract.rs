@@ -88,8 +88,8 @@ async fn filters_select_and_empty_ones_are_ignored() {
     assert_eq!(count("/schedules?group=system&type=scheduler&operation=op%231").await, 1);
     assert_eq!(count("/schedules?key=a").await, 0);
     assert_eq!(count("/schedules?group=x").await, 0);
-    let misspelt = api.get("/schedules?aplication=chef").await;
-    assert_eq!((misspelt.status, misspelt.json["code"].as_str()), (StatusCode::BAD_REQUEST, Some("bad_query")));
+    let unknown = api.get("/schedules?colour=red").await;
+    assert_eq!((unknown.status, unknown.json["code"].as_str()), (StatusCode::BAD_REQUEST, Some("bad_query")));
 }
 
 #[tokio::test]

@@ -108,8 +108,8 @@ impl Postgres {
         let flags = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-D"];
         // A client's program, which may be installed elsewhere than the server.
         let beside = |bin: &PathBuf| bin.join("pg_basebackup").is_file();
-        let bins = [programs.bin.clone()].into_iter().chain(debian_bins());
-        let copy = bins.filter(beside).next_back().expect(INSTALL).join("pg_basebackup");
+        let mut bins = [programs.bin.clone()].into_iter().chain(debian_bins());
+        let copy = bins.rfind(beside).expect(INSTALL).join("pg_basebackup");
         programs.run(&copy, &[&flags.map(AsRef::as_ref)[..], &[data.as_os_str()]].concat());
         let (settings, port) = (self.settings.clone(), free_port());
         let server = Mutex::new(serve(&programs, &data, &settings, port).await);
