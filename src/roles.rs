@@ -71,7 +71,7 @@ impl Role {
 pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     make_data_dir(settings)?;
-    let _lock = if role == Role::Serve { data::lock(&settings.database())? } else { None };
+    let _lock = if role == Role::Serve { data::lock(&settings.database()).await? } else { None };
     let mut process = Process::new(role, settings, sealing::sealer(settings, role == Role::Serve)?)?;
     let name = settings.worker_name.clone().unwrap_or_else(worker_name);
     process.traces = Traces::start(settings, role.name(), name, &process.metrics)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, SecondsFormat};
+use reveille_shared::bus::presence::WorkerPresence;
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{OutcomeCode, RunState};
@@ -389,6 +390,21 @@ pub(crate) fn wake(state: Option<&WakeState>) -> Value {
             "db_ms": state.db_ms,
         }),
     }
+}
+
+/// Shows a worker.
+pub(crate) fn worker(worker: &WorkerPresence) -> Value {
+    json!({
+        "name": worker.name,
+        "version": worker.version,
+        "queues": worker.queues,
+        "slots": worker.slots,
+        "in_flight": worker.in_flight,
+        "draining": worker.draining,
+        "started_at": rfc3339(worker.started_at),
+        "told_at": rfc3339(worker.told_at),
+        "targets": worker.targets,
+    })
 }
 
 /// RFC 3339 in UTC with milliseconds.

@@ -3,53 +3,80 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::bus::presence::{TroubleKind, WorkerPresence};
 use reveille_shared::bus::redis::RedisBus;
 use reveille_shared::bus::wake::WakeState;
-use reveille_shared::bus::{Bus, BusEvent};
-use reveille_shared::runtime::clock::SystemClock;
+use reveille_shared::bus::{Bus, BusError};
+use reveille_shared::runtime::clock::{Clock, SystemClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::store::WakeReading;
-use tokio::time::timeout;
 
-use super::{Finding, PATIENCE, relative};
+use super::store::Read;
+use super::{Deadline, Finding, relative};
 use crate::config::Settings;
+use crate::data;
 use crate::roles::redis_bus;
 
 /// Hints and looks under way while the doctor asks may differ by this much.
 const NEXT_TOLERANCE_MS: i64 = 2_000;
 
-pub(super) async fn examine(settings: &Settings, reading: Option<&WakeReading>, findings: &mut Vec<Finding>) {
-    let Some(url) = &settings.redis_url else {
-        findings.push(Finding::good("redis", "not used: everything runs in one process"));
-        return;
-    };
-    let lifecycle = Lifecycle::new();
-    match redis_bus(url, settings, Arc::new(SystemClock::new()), &lifecycle) {
-        Ok(bus) => examine_open(&bus, settings, reading, findings).await,
-        Err(error) => {
-            let reason = format!("{error:#}");
-            findings.push(Finding::bad("redis", reason, "check --redis-url: redis://[user:password@]host:port"));
-        }
-    }
-    lifecycle.abort();
-    lifecycle.drained().await;
+/// How often it is asked who leads, while nobody does.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What Redis said.
+pub(super) enum Heard {
+    /// There is none: everything runs in one process.
+    NotUsed,
+    /// It cannot be asked.
+    Unusable(Finding),
+    Answers(Box<Answers>),
 }
 
-async fn examine_open(bus: &RedisBus, settings: &Settings, reading: Option<&WakeReading>, findings: &mut Vec<Finding>) {
-    let state = match timeout(PATIENCE, bus.read()).await {
-        Ok(Ok(state)) => state,
-        Ok(Err(error)) => {
-            findings.push(unreachable(&format!("{:#}", anyhow::Error::from(error))));
-            return;
-        }
-        Err(_) => {
-            findings.push(unreachable("no answer"));
-            return;
+pub(super) struct Answers {
+    state: Option<WakeState>,
+    leader: Option<String>,
+    workers: Result<Vec<WorkerPresence>, BusError>,
+    /// What does not work there; `None` when it was not tried to the end.
+    refused: Option<Vec<(&'static str, BusError)>>,
+}
+
+/// Asks Redis, until `deadline`.
+pub(super) async fn ask(settings: &Settings, deadline: &Deadline) -> Heard {
+    let Some(url) = &settings.redis_url else { return Heard::NotUsed };
+    let lifecycle = Lifecycle::new();
+    let clock = Arc::new(SystemClock::new());
+    let heard = match redis_bus(url, settings, clock.clone(), &lifecycle) {
+        Ok(bus) => ask_open(&bus, clock.as_ref(), deadline).await,
+        Err(error) => {
+            let advice = "check --redis-url: redis://[user:password@]host:port";
+            Heard::Unusable(Finding::bad("redis", format!("{error:#}"), advice))
         }
     };
-    findings.push(Finding::good("redis", "reachable"));
-    findings.push(monitor(bus, settings).await);
-    findings.push(wake(state.as_ref(), reading));
+    lifecycle.abort();
+    lifecycle.drained().await;
+    heard
+}
+
+async fn ask_open(bus: &RedisBus, clock: &dyn Clock, deadline: &Deadline) -> Heard {
+    let state = match deadline.within(bus.read()).await {
+        Some(Ok(state)) => state,
+        Some(Err(BusError::Unreadable(_))) => None,
+        Some(Err(error)) => return Heard::Unusable(unreachable(&format!("{:#}", anyhow::Error::from(error)))),
+        None => return Heard::Unusable(unreachable("no answer")),
+    };
+    let workers = bus.workers_read().await;
+    let refused = deadline.within(bus.rehearse()).await;
+    // Another monitor may be about to take over from one that died just now.
+    let leading = async {
+        loop {
+            match bus.leader().await {
+                Ok(None) => clock.sleep(AGAIN).await,
+                led => return led.ok().flatten(),
+            }
+        }
+    };
+    let leader = deadline.within(leading).await.flatten();
+    Heard::Answers(Box::new(Answers { state, leader, workers, refused }))
 }
 
 fn unreachable(reason: &str) -> Finding {
@@ -58,28 +85,132 @@ fn unreachable(reason: &str) -> Finding {
     Finding::bad("redis", format!("cannot be reached: {reason}"), advice)
 }
 
-/// Who leads shows itself every beat.
-async fn monitor(bus: &RedisBus, settings: &Settings) -> Finding {
-    let mut events = bus.subscribe();
-    let heartbeat = async {
-        loop {
-            match events.recv().await {
-                Some(BusEvent::Heartbeat(state)) => return Some(state),
-                Some(_) => {}
-                None => return None,
-            }
+/// What follows from it, with what the database said.
+pub(super) fn judge(settings: &Settings, heard: Heard, read: Option<&Read>) -> Vec<Finding> {
+    match heard {
+        Heard::Unusable(finding) => vec![finding],
+        Heard::NotUsed => {
+            let mut findings = vec![Finding::good("redis", "not used: everything runs in one process")];
+            findings.extend(embedded(settings));
+            findings
         }
-    };
-    // Long enough for another monitor to take over from one that died just now.
-    let patience = settings.monitor_ttl + settings.beat + Duration::from_secs(1);
-    match timeout(patience, heartbeat).await {
-        Ok(Some(state)) => Finding::good("monitor", format!("one leads, term {}", state.epoch)),
-        _ => {
-            let text = format!("none was heard within {} s", patience.as_secs());
-            let advice = "start `reveille monitor` with the same --redis-url and --namespace";
-            Finding::bad("monitor", text, advice)
+        Heard::Answers(answers) => {
+            let Answers { state, leader, workers, refused } = *answers;
+            let mut findings = vec![redis(refused)];
+            findings.push(monitor(leader.as_deref(), state.as_ref()));
+            findings.push(wake(state.as_ref(), read.map(|read| &read.reading)));
+            match workers {
+                Ok(present) => findings.extend(workers_present(&present, read)),
+                Err(error) => {
+                    let text = format!("cannot be listed: {:#}", anyhow::Error::from(error));
+                    findings.push(Finding::bad("workers", text, "does the user of --redis-url have all rights?"));
+                }
+            }
+            findings
         }
     }
+}
+
+fn redis(refused: Option<Vec<(&'static str, BusError)>>) -> Finding {
+    match refused.as_deref() {
+        None => Finding::notable("redis", "reachable, but not all was tried in time", "ask again when it is less busy"),
+        Some([]) => Finding::good("redis", "reachable, and does all that is needed"),
+        Some(refused) => {
+            let said = refused.iter().map(|(what, error)| format!("{what}: {}", innermost(error)));
+            let advice =
+                "give the user of --redis-url these commands, or the server itself in place of what stands between";
+            Finding::bad("redis", format!("refuses {}", said.collect::<Vec<_>>().join("; ")), advice)
+        }
+    }
+}
+
+fn innermost(error: &BusError) -> String {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+fn monitor(leader: Option<&str>, state: Option<&WakeState>) -> Finding {
+    match leader {
+        Some(_) => {
+            let term = state.map_or_else(String::new, |state| format!(", term {}", state.epoch));
+            Finding::good("monitor", format!("one leads{term}"))
+        }
+        None => {
+            Finding::bad("monitor", "none leads", "start `reveille monitor` with the same --redis-url and --namespace")
+        }
+    }
+}
+
+/// Where everything runs in one process, whoever holds the file is it.
+fn embedded(settings: &Settings) -> Option<Finding> {
+    match data::holder(&settings.database())? {
+        Some(process) => Some(Finding::good("service", format!("process {process} runs it"))),
+        None => Some(Finding::bad("service", "nobody runs it: nothing fires", "start `reveille serve`")),
+    }
+}
+
+fn workers_present(present: &[WorkerPresence], read: Option<&Read>) -> Vec<Finding> {
+    if present.is_empty() {
+        let advice =
+            "start `reveille worker` with the same --redis-url and --namespace; one of an older version runs unseen";
+        return vec![Finding::bad("workers", "none is there: nothing fires", advice)];
+    }
+    let slots: usize = present.iter().map(|worker| worker.slots).sum();
+    let busy: usize = present.iter().map(|worker| worker.in_flight).sum();
+    let names = some(present.iter().map(|worker| worker.name.clone()));
+    let mut findings =
+        vec![Finding::good("workers", format!("{} with {slots} slots, {busy} busy: {names}", present.len()))];
+    findings.extend(read.map(|read| queues(present, &read.symptoms.queues)));
+    findings.push(targets(present));
+    findings
+}
+
+fn queues(present: &[WorkerPresence], pending: &[String]) -> Finding {
+    let is_served = |queue: &String| present.iter().any(|worker| !worker.draining && worker.queues.contains(queue));
+    let unserved: Vec<String> = pending.iter().filter(|queue| !is_served(queue)).cloned().collect();
+    if unserved.is_empty() {
+        return Finding::good("queues", "each with pending runs has a worker");
+    }
+    let text = format!("no worker serves {}, where runs are pending", some(unserved.into_iter()));
+    Finding::bad("queues", text, "add them to --queues of some workers")
+}
+
+fn targets(present: &[WorkerPresence]) -> Finding {
+    let of_kind = |kind: TroubleKind| {
+        let mut targets: Vec<String> = present
+            .iter()
+            .flat_map(|worker| worker.targets.iter().filter(|trouble| trouble.kind == kind))
+            .map(|trouble| trouble.target.clone())
+            .collect();
+        targets.sort();
+        targets.dedup();
+        targets
+    };
+    let (away, congested) = (of_kind(TroubleKind::Away), of_kind(TroubleKind::Congested));
+    let mut said = Vec::new();
+    if !away.is_empty() {
+        said.push(format!("away: {}", some(away.into_iter())));
+    }
+    if !congested.is_empty() {
+        said.push(format!("too slow for what is sent there: {}", some(congested.into_iter())));
+    }
+    match said.is_empty() {
+        true => Finding::good("targets", "no worker has trouble with one"),
+        false => {
+            Finding::notable("targets", said.join("; "), "their runs wait and are not lost; look at these servers")
+        }
+    }
+}
+
+/// The first few, and how many more.
+fn some(names: impl ExactSizeIterator<Item = String>) -> String {
+    const SHOWN: usize = 5;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 fn wake(state: Option<&WakeState>, reading: Option<&WakeReading>) -> Finding {

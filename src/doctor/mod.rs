@@ -1,5 +1,6 @@
 //! `reveille doctor`: looks at configuration, database and Redis, and says in words what is wrong and what
-//! to do. Changes nothing, except that opening a SQLite file that is not there creates it.
+//! to do, within three seconds. Changes nothing, except that opening a SQLite file that is not there creates it, and that
+//! it tries Redis with names of its own.
 
 mod bus;
 mod store;
@@ -9,13 +10,36 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use reveille_shared::runtime::clock::{Clock, SystemClock};
 use reveille_shared::store::WakeReading;
 use serde::Serialize;
 
 use crate::config::{Settings, connections, redacted};
 
-/// For anything that is asked over a network.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// For everything that is asked over a network, together: whoever calls this at night waits for it.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// Until when answers are waited for.
+struct Deadline {
+    clock: SystemClock,
+    at: Duration,
+}
+
+impl Deadline {
+    fn after(patience: Duration) -> Self {
+        let clock = SystemClock::new();
+        let at = clock.monotonic() + patience;
+        Self { clock, at }
+    }
+
+    /// The answer, if it comes in time.
+    async fn within<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            answer = answer => Some(answer),
+            () = self.clock.sleep_until(self.at) => None,
+        }
+    }
+}
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -33,6 +57,11 @@ impl Finding {
         Self { subject, ok: true, finding: finding.into(), advice: None }
     }
 
+    /// Nothing is wrong here, but somebody should know.
+    fn notable(subject: &'static str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { subject, ok: true, finding: finding.into(), advice: Some(advice.into()) }
+    }
+
     fn bad(subject: &'static str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { subject, ok: false, finding: finding.into(), advice: Some(advice.into()) }
     }
@@ -45,8 +74,9 @@ impl Finding {
 pub(crate) async fn run(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
     let mut findings = vec![configuration(settings)];
     findings.extend(settings.connections.iter().flat_map(|path| named_connections(path)));
-    let reading = store::examine(settings, &mut findings).await;
-    bus::examine(settings, reading.as_ref(), &mut findings).await;
+    let deadline = Deadline::after(PATIENCE);
+    let (read, heard) = tokio::join!(store::examine(settings, &deadline, &mut findings), bus::ask(settings, &deadline));
+    findings.extend(bus::judge(settings, heard, read.as_ref()));
     let text = if json { serde_json::to_string_pretty(&findings)? + "\n" } else { report(&findings) };
     std::io::stdout().write_all(text.as_bytes())?;
     let healthy = findings.iter().all(|finding| finding.ok);
@@ -83,7 +113,11 @@ fn named_connections(path: &Path) -> Vec<Finding> {
 
 fn report(findings: &[Finding]) -> String {
     let lines = findings.iter().map(|finding| {
-        let verdict = if finding.ok { "ok " } else { "BAD" };
+        let verdict = match (finding.ok, &finding.advice) {
+            (true, None) => "ok ",
+            (true, Some(_)) => "see",
+            (false, _) => "BAD",
+        };
         let advice = finding.advice.as_ref().map(|advice| format!("      → {advice}\n")).unwrap_or_default();
         format!("{verdict}  {}: {}\n{advice}", finding.subject, finding.finding)
     });

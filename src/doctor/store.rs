@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use reveille_shared::model::ScheduleId;
 use reveille_shared::runtime::clock::wall_ms;
-use reveille_shared::store::{self, Store, StoreError, WakeReading};
-use tokio::time::timeout;
+use reveille_shared::store::{self, Store, StoreError, Symptoms, WakeReading};
 
-use super::{Finding, PATIENCE, relative, spoken};
+use super::{Deadline, Finding, relative, spoken};
 use crate::config::Settings;
 use crate::roles::store_settings;
 use crate::sealing::{self, Survey};
@@ -16,25 +16,41 @@ const CLOCK_TOLERANCE_MS: i64 = 1_000;
 /// Within this workers and monitor should have noticed anything.
 const LATE_TOLERANCE_MS: i64 = 35_000;
 
-/// Answers what the monitor would read, if the database can be read.
-pub(super) async fn examine(settings: &Settings, findings: &mut Vec<Finding>) -> Option<WakeReading> {
+const DEAD_ADVICE: &str = "GET /schedules?state=invalidity lists them; register again what should run after all";
+
+/// What the database said.
+pub(super) struct Read {
+    /// What the monitor would read.
+    pub(super) reading: WakeReading,
+    /// What is amiss.
+    pub(super) symptoms: Symptoms,
+}
+
+/// Asks the database, until `deadline`.
+pub(super) async fn examine(settings: &Settings, deadline: &Deadline, findings: &mut Vec<Finding>) -> Option<Read> {
     let url = settings.database();
-    let store = match asked(store::open(&url, store_settings(settings))).await {
+    let store = match asked(deadline, store::open(&url, store_settings(settings))).await {
         Ok(store) => store,
         Err(reason) => {
             findings.push(unreachable(&reason));
             return None;
         }
     };
-    let reading = examine_open(settings, &store, findings).await;
+    let read = examine_open(settings, &store, deadline, findings).await;
     store.close().await;
-    reading
+    read
 }
 
-async fn examine_open(settings: &Settings, store: &Arc<dyn Store>, findings: &mut Vec<Finding>) -> Option<WakeReading> {
-    match asked(store.ping()).await {
+async fn examine_open(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    deadline: &Deadline,
+    findings: &mut Vec<Finding>,
+) -> Option<Read> {
+    match asked(deadline, store.ping()).await {
         Ok(now) => {
-            findings.push(Finding::good("database", "reachable"));
+            let way = if store.is_pooled() { "reachable, through a pooler" } else { "reachable" };
+            findings.push(Finding::good("database", way));
             findings.push(clock(now - wall_ms()));
         }
         Err(reason) => {
@@ -42,8 +58,9 @@ async fn examine_open(settings: &Settings, store: &Arc<dyn Store>, findings: &mu
             return None;
         }
     }
-    let reading = match asked(store.wake_read()).await {
-        Ok(reading) => reading,
+    let read = async { Ok((store.wake_read().await?, store.symptoms().await?)) };
+    let (reading, symptoms) = match asked(deadline, read).await {
+        Ok(read) => read,
         Err(reason) => {
             let advice = "run `reveille migrate` with the same settings; is this the database you mean?";
             findings.push(Finding::bad("schema", format!("cannot be read: {reason}"), advice));
@@ -53,9 +70,32 @@ async fn examine_open(settings: &Settings, store: &Arc<dyn Store>, findings: &mu
     findings.push(Finding::good("schema", "readable by this version"));
     findings.push(due(&reading));
     findings.push(leases(&reading));
-    findings.push(dry(store).await);
-    findings.push(secrets(settings, store).await);
-    Some(reading)
+    findings.push(failing(&symptoms.failing));
+    findings.push(dead(symptoms.dead));
+    // Last, because they read everything.
+    let (dry, secrets) = tokio::join!(dry(store, deadline), secrets(settings, store, deadline));
+    findings.extend([dry, secrets]);
+    Some(Read { reading, symptoms })
+}
+
+fn failing(ids: &[ScheduleId]) -> Finding {
+    let Some(first) = ids.first() else {
+        return Finding::good("failures", "no recurring schedule failed when it ran last");
+    };
+    let text = match ids.len() {
+        1 => format!("1 recurring schedule failed when it ran last: {first}"),
+        100.. => format!("100 recurring schedules and more failed when they ran last, among them {first}"),
+        count => format!("{count} recurring schedules failed when they ran last, among them {first}"),
+    };
+    Finding::notable("failures", text, "GET /schedules/{id}/runs says how; nothing is wrong with the service itself")
+}
+
+fn dead(count: i64) -> Finding {
+    match count {
+        0 => Finding::good("dead letters", "none"),
+        10_000.. => Finding::notable("dead letters", "10000 or more are kept", DEAD_ADVICE),
+        count => Finding::notable("dead letters", format!("{count} are kept"), DEAD_ADVICE),
+    }
 }
 
 fn unreachable(reason: &str) -> Finding {
@@ -96,27 +136,43 @@ fn leases(reading: &WakeReading) -> Finding {
     }
 }
 
-async fn dry(store: &Arc<dyn Store>) -> Finding {
-    match asked(store.schedule_dry()).await {
-        Ok(dry) if dry.is_empty() => Finding::good("schedules", "every active one has its next run"),
-        Ok(dry) => {
+async fn dry(store: &Arc<dyn Store>, deadline: &Deadline) -> Finding {
+    const SUBJECT: &str = "schedules";
+    match deadline.within(store.schedule_dry()).await {
+        None => unfinished(SUBJECT),
+        Some(Err(error)) => unexamined(SUBJECT, error),
+        Some(Ok(dry)) if dry.is_empty() => Finding::good(SUBJECT, "every active one has its next run"),
+        Some(Ok(dry)) => {
             let ids: Vec<String> = dry.iter().take(5).map(ToString::to_string).collect();
             let text = format!("{} active ones have no next run, among them {}", dry.len(), ids.join(", "));
-            Finding::bad("schedules", text, "register them again, which arms them, and report this as a bug")
+            Finding::bad(SUBJECT, text, "register them again, which arms them, and report this as a bug")
         }
-        Err(reason) => Finding::bad("schedules", format!("cannot be examined: {reason}"), "try again"),
     }
 }
 
-async fn secrets(settings: &Settings, store: &Arc<dyn Store>) -> Finding {
+/// What reads everything may take longer than anybody waits.
+fn unfinished(subject: &'static str) -> Finding {
+    Finding::notable(
+        subject,
+        "too many to look at each in time",
+        "nothing hangs on it; the other findings are complete",
+    )
+}
+
+fn unexamined(subject: &'static str, error: StoreError) -> Finding {
+    Finding::bad(subject, format!("cannot be examined: {:#}", anyhow::Error::from(error)), "try again")
+}
+
+async fn secrets(settings: &Settings, store: &Arc<dyn Store>, deadline: &Deadline) -> Finding {
     const SUBJECT: &str = "secrets";
     let sealer = match sealing::sealer(settings, false) {
         Ok(sealer) => sealer,
         Err(error) => return Finding::bad(SUBJECT, format!("{error:#}"), "put the right key in its place"),
     };
-    let survey = match asked(sealing::survey(&sealer, store)).await {
-        Ok(survey) => survey,
-        Err(reason) => return Finding::bad(SUBJECT, format!("cannot be examined: {reason}"), "try again"),
+    let survey = match deadline.within(sealing::survey(&sealer, store)).await {
+        None => return unfinished(SUBJECT),
+        Some(Err(error)) => return unexamined(SUBJECT, error),
+        Some(Ok(survey)) => survey,
     };
     let keys: Vec<&str> = sealer.key_ids().collect();
     match (keys.as_slice(), survey) {
@@ -142,11 +198,11 @@ async fn secrets(settings: &Settings, store: &Arc<dyn Store>) -> Finding {
     }
 }
 
-/// The answer, or why there is none, with the causes.
-async fn asked<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
-    match timeout(PATIENCE, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+/// An answer, or the reason why there is none, for people.
+async fn asked<T>(deadline: &Deadline, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
+    match deadline.within(answer).await {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
+        None => Err("no answer in time".to_owned()),
     }
 }

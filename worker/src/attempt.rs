@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Settings;
 use crate::breaker::{Breakers, Contact, Passage, Turn, spread_ms};
 use crate::bulkhead::{Bulkhead, Entry, Flow, QUIET, Slot};
-use crate::destination::{Destination, Endpoint};
+use crate::destination::{Destination, Peer};
 use crate::dispatch::{Answer, Call, Dispatchers, FirstByte};
 use crate::exit::{Span, conclude, cut_short, deadline_of, plan_dispatch, postponed};
 use crate::metrics::WorkerMetrics;
@@ -139,7 +139,7 @@ impl Attempts {
         let task = &plan.definition.task;
         let destination = Destination::of(task, &self.settings.connections);
         let (passage, slot) = match &destination {
-            Ok(destination) => match self.admit(destination.endpoint.shared(task.kind)).await {
+            Ok(destination) => match self.admit(destination.endpoint.peer(task.kind)).await {
                 Ok((passage, slot)) => (Some(passage), Some(slot)),
                 Err(away) => return self.leave_alone(run, plan, away, told).await,
             },
@@ -204,7 +204,7 @@ impl Attempts {
                 log_attempt(run, &answer.outcome, &exit, lag, &record);
                 let flow = Flow::of(answer.outcome.code);
                 slot.into_iter().for_each(|slot| slot.end(flow, clock.monotonic()));
-                self.tell_breaker(run, task.kind, passage, contact);
+                self.tell_breaker(run, passage, contact);
                 self.settle(run, exit, Some(record), (place, told)).await;
             }
         }
@@ -252,11 +252,11 @@ impl Attempts {
     ///
     /// # Errors
     /// Why not, and for how long.
-    async fn admit(&self, endpoint: Endpoint) -> Result<(Passage, Slot), Away> {
+    async fn admit(&self, peer: Peer) -> Result<(Passage, Slot), Away> {
         let clock = self.context.clock.clock();
         let mut may_wait = true;
         let slot = loop {
-            match self.bulkhead.enter(&endpoint, may_wait, clock.monotonic()) {
+            match self.bulkhead.enter(&peer, may_wait, clock.monotonic()) {
                 Entry::Pass(slot) => break slot,
                 Entry::Away(wait) => return Err(Away { wait, late_cause: Some(LateCause::TargetCongested) }),
                 Entry::Wait(turn) => {
@@ -268,7 +268,7 @@ impl Attempts {
                 }
             }
         };
-        match self.breakers.enter(endpoint, clock.monotonic()) {
+        match self.breakers.enter(peer, clock.monotonic()) {
             Ok(passage) => Ok((passage, slot)),
             Err(wait) => Err(Away { wait, late_cause: None }),
         }
@@ -286,10 +286,10 @@ impl Attempts {
         self.settle(run, Exit::HandBack { wait_ms, late_cause }, None, (None, told)).await;
     }
 
-    fn tell_breaker(&self, run: &ClaimedRun, kind: TaskKind, passage: Option<Passage>, contact: Contact) {
+    fn tell_breaker(&self, run: &ClaimedRun, passage: Option<Passage>, contact: Contact) {
         let now = self.context.clock.clock().monotonic();
-        let Some((turn, endpoint)) = passage.and_then(|passage| passage.tell(contact, now)) else { return };
-        let called = endpoint.shown(kind);
+        let Some((turn, peer)) = passage.and_then(|passage| passage.tell(contact, now)) else { return };
+        let called = peer.shown();
         match turn {
             Turn::Opened => {
                 tracing::warn!(called, schedule.id = %run.schedule_id, "a target is away, runs that call it are postponed");

@@ -19,7 +19,7 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use reveille_shared::model::run::OutcomeCode;
 
-use crate::destination::Endpoint;
+use crate::destination::Peer;
 use crate::dispatch::CONNECT_LIMIT;
 
 /// Calls in a row without a connection that open a breaker.
@@ -127,7 +127,7 @@ impl Breaker {
 
 /// The breakers of a worker: of the endpoints that were not there lately.
 pub(crate) struct Breakers {
-    known: Mutex<HashMap<Endpoint, Known>>,
+    known: Mutex<HashMap<Peer, Known>>,
     /// How many are not closed.
     open: Gauge,
 }
@@ -146,15 +146,22 @@ impl Breakers {
     ///
     /// # Errors
     /// How long the endpoint is to be left alone.
-    pub(crate) fn enter(self: &Arc<Self>, endpoint: Endpoint, now: Duration) -> Result<Passage, Duration> {
-        let admission = self.lock().get_mut(&endpoint).map_or(Admission::Pass, |known| known.breaker.admit(now));
+    pub(crate) fn enter(self: &Arc<Self>, peer: Peer, now: Duration) -> Result<Passage, Duration> {
+        let admission = self.lock().get_mut(&peer).map_or(Admission::Pass, |known| known.breaker.admit(now));
         match admission {
             Admission::Wait(wait) => Err(wait),
             Admission::Pass | Admission::Probe => {
                 let is_probe = admission == Admission::Probe;
-                Ok(Passage { breakers: self.clone(), endpoint, is_probe, entered_at: now })
+                Ok(Passage { breakers: self.clone(), peer, is_probe, entered_at: now })
             }
         }
+    }
+
+    /// Who is left alone at the moment, `limit` at most.
+    pub(crate) fn away(&self, limit: usize) -> Vec<Peer> {
+        let known = self.lock();
+        let away = known.iter().filter(|(_, known)| !matches!(known.breaker, Breaker::Closed { .. }));
+        away.map(|(peer, _)| peer.clone()).take(limit).collect()
     }
 
     /// Forgets endpoints that nobody called for a while.
@@ -164,33 +171,33 @@ impl Breakers {
         self.count(&known);
     }
 
-    fn tell(&self, endpoint: &Endpoint, was_probe: bool, contact: Contact, now: Duration) -> Option<Turn> {
+    fn tell(&self, peer: &Peer, was_probe: bool, contact: Contact, now: Duration) -> Option<Turn> {
         let mut known = self.lock();
-        let mut breaker = match known.get(endpoint) {
+        let mut breaker = match known.get(peer) {
             Some(known) => known.breaker,
             None if contact == Contact::None => Breaker::Closed { failures: 0 },
             None => return None,
         };
         let turn = breaker.tell(was_probe, contact, now);
         if breaker == (Breaker::Closed { failures: 0 }) {
-            known.remove(endpoint);
+            known.remove(peer);
         } else {
-            known.insert(endpoint.clone(), Known { breaker, told_at: now });
+            known.insert(peer.clone(), Known { breaker, told_at: now });
         }
         if known.len() > KEPT {
-            let oldest = known.iter().min_by_key(|(_, known)| known.told_at).map(|(endpoint, _)| endpoint.clone());
+            let oldest = known.iter().min_by_key(|(_, known)| known.told_at).map(|(peer, _)| peer.clone());
             oldest.map(|oldest| known.remove(&oldest));
         }
         self.count(&known);
         turn
     }
 
-    fn count(&self, known: &HashMap<Endpoint, Known>) {
+    fn count(&self, known: &HashMap<Peer, Known>) {
         let open = known.values().filter(|known| !matches!(known.breaker, Breaker::Closed { .. })).count();
         self.open.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Endpoint, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Peer, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,24 +205,24 @@ impl Breakers {
 /// A call on its way to an endpoint. Dropped without a word it says nothing: whoever comes next may probe.
 pub(crate) struct Passage {
     breakers: Arc<Breakers>,
-    endpoint: Endpoint,
+    peer: Peer,
     is_probe: bool,
     entered_at: Duration,
 }
 
 impl Passage {
     /// Ends the call; answers what it led to, and for whom.
-    pub(crate) fn tell(mut self, contact: Contact, now: Duration) -> Option<(Turn, Endpoint)> {
+    pub(crate) fn tell(mut self, contact: Contact, now: Duration) -> Option<(Turn, Peer)> {
         let is_probe = std::mem::take(&mut self.is_probe);
-        let turn = self.breakers.tell(&self.endpoint, is_probe, contact, now)?;
-        Some((turn, self.endpoint.clone()))
+        let turn = self.breakers.tell(&self.peer, is_probe, contact, now)?;
+        Some((turn, self.peer.clone()))
     }
 }
 
 impl Drop for Passage {
     fn drop(&mut self) {
         if self.is_probe {
-            self.breakers.tell(&self.endpoint, true, Contact::Unknown, self.entered_at);
+            self.breakers.tell(&self.peer, true, Contact::Unknown, self.entered_at);
         }
     }
 }
@@ -314,7 +321,7 @@ mod tests {
     }
 
     fn fail(breakers: &Arc<Breakers>, host: &str, times: u32, now: Duration) {
-        let passages: Vec<_> = (0..times).map(|_| breakers.enter(Endpoint::at(host), now).ok().unwrap()).collect();
+        let passages: Vec<_> = (0..times).map(|_| breakers.enter(Peer::at(host), now).ok().unwrap()).collect();
         passages.into_iter().for_each(|passage| _ = passage.tell(Contact::None, now));
     }
 
@@ -322,8 +329,8 @@ mod tests {
     fn endpoints_have_breakers_of_their_own() {
         let breakers = Arc::new(Breakers::new(Gauge::default()));
         fail(&breakers, "a", FAILURES, s(1));
-        assert_eq!(breakers.enter(Endpoint::at("a"), s(1)).err(), Some(FIRST));
-        assert!(breakers.enter(Endpoint::at("b"), s(1)).is_ok());
+        assert_eq!(breakers.enter(Peer::at("a"), s(1)).err(), Some(FIRST));
+        assert!(breakers.enter(Peer::at("b"), s(1)).is_ok());
         assert_eq!(breakers.open.get(), 1);
     }
 
@@ -331,13 +338,11 @@ mod tests {
     fn a_dropped_probe_does_not_keep_others_from_probing() {
         let breakers = Arc::new(Breakers::new(Gauge::default()));
         fail(&breakers, "a", FAILURES, s(1));
-        let probe = breakers.enter(Endpoint::at("a"), s(2)).ok().unwrap();
-        assert!(breakers.enter(Endpoint::at("a"), s(2)).is_err());
+        let probe = breakers.enter(Peer::at("a"), s(2)).ok().unwrap();
+        assert!(breakers.enter(Peer::at("a"), s(2)).is_err());
         drop(probe);
-        let probe = breakers.enter(Endpoint::at("a"), s(2)).ok().unwrap();
-        assert!(
-            matches!(probe.tell(Contact::Made, s(2)), Some((Turn::Closed, endpoint)) if endpoint == Endpoint::at("a"))
-        );
+        let probe = breakers.enter(Peer::at("a"), s(2)).ok().unwrap();
+        assert!(matches!(probe.tell(Contact::Made, s(2)), Some((Turn::Closed, endpoint)) if endpoint == Peer::at("a")));
         assert_eq!((breakers.lock().len(), breakers.open.get()), (0, 0), "nothing is kept of what is well");
     }
 
@@ -351,7 +356,7 @@ mod tests {
             fail(&breakers, &number.to_string(), 1, s(number as u64));
         }
         assert_eq!(breakers.lock().len(), KEPT);
-        assert!(!breakers.lock().contains_key(&Endpoint::at("0")));
+        assert!(!breakers.lock().contains_key(&Peer::at("0")));
     }
 
     #[test]

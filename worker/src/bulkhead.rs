@@ -25,7 +25,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use reveille_shared::model::run::OutcomeCode;
 use tokio::sync::oneshot;
 
-use crate::destination::Endpoint;
+use crate::destination::Peer;
 
 /// A target with calls in flight that answered none of them for this long is quiet; a run waits for as long at most.
 pub(crate) const QUIET: Duration = Duration::from_millis(100);
@@ -78,7 +78,7 @@ pub(crate) struct Bulkhead {
 #[derive(Default)]
 struct State {
     in_flight: usize,
-    endpoints: HashMap<Endpoint, Target>,
+    endpoints: HashMap<Peer, Target>,
 }
 
 struct Target {
@@ -138,20 +138,20 @@ impl Bulkhead {
     }
 
     /// Asks for a place; `may_wait` is false for who has waited.
-    pub(crate) fn enter(self: &Arc<Self>, endpoint: &Endpoint, may_wait: bool, now: Duration) -> Entry {
+    pub(crate) fn enter(self: &Arc<Self>, peer: &Peer, may_wait: bool, now: Duration) -> Entry {
         let mut state = self.lock();
         let free = self.slots.saturating_sub(state.in_flight);
-        if state.endpoints.len() >= KEPT && !state.endpoints.contains_key(endpoint) {
+        if state.endpoints.len() >= KEPT && !state.endpoints.contains_key(peer) {
             state.endpoints.retain(|_, target| !target.is_idle());
         }
-        let target = state.endpoints.entry(endpoint.clone()).or_insert_with(|| Target::new(now));
+        let target = state.endpoints.entry(peer.clone()).or_insert_with(|| Target::new(now));
         if target.in_flight < target.share(free, self.slots, now) {
             if target.in_flight == 0 {
                 target.heard_at = now;
             }
             target.in_flight += 1;
             state.in_flight += 1;
-            return Entry::Pass(Slot { bulkhead: self.clone(), endpoint: endpoint.clone(), ended: None });
+            return Entry::Pass(Slot { bulkhead: self.clone(), peer: peer.clone(), ended: None });
         }
         let silent_for = now.saturating_sub(target.heard_at);
         if may_wait && silent_for <= QUIET {
@@ -165,6 +165,18 @@ impl Bulkhead {
         Entry::Away((silent_for / 2).clamp(QUIET, LONGEST))
     }
 
+    /// Calls on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.lock().in_flight
+    }
+
+    /// Whom runs were turned away from since they answered last, `limit` at most.
+    pub(crate) fn congested(&self, limit: usize) -> Vec<Peer> {
+        let state = self.lock();
+        let congested = state.endpoints.iter().filter(|(_, target)| target.has_turned_away);
+        congested.map(|(peer, _)| peer.clone()).take(limit).collect()
+    }
+
     /// Forgets endpoints that nobody called for a while.
     pub(crate) fn forget_idle(&self, now: Duration) {
         let mut state = self.lock();
@@ -173,11 +185,11 @@ impl Bulkhead {
         self.congested.set(i64::try_from(congested).unwrap_or(i64::MAX));
     }
 
-    fn leave(&self, endpoint: &Endpoint, ended: Option<(Flow, Duration)>) {
+    fn leave(&self, peer: &Peer, ended: Option<(Flow, Duration)>) {
         let mut state = self.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
         let in_flight = state.in_flight;
-        let Some(target) = state.endpoints.get_mut(endpoint) else { return };
+        let Some(target) = state.endpoints.get_mut(peer) else { return };
         target.in_flight = target.in_flight.saturating_sub(1);
         let Some((flow, now)) = ended else { return };
         match flow {
@@ -208,7 +220,7 @@ impl Bulkhead {
 /// A place for one call. Dropped without a word it says nothing of the target.
 pub(crate) struct Slot {
     bulkhead: Arc<Bulkhead>,
-    endpoint: Endpoint,
+    peer: Peer,
     ended: Option<(Flow, Duration)>,
 }
 
@@ -221,7 +233,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.bulkhead.leave(&self.endpoint, self.ended.take());
+        self.bulkhead.leave(&self.peer, self.ended.take());
     }
 }
 
@@ -239,10 +251,10 @@ mod tests {
 
     /// Calls `host` as often as it lets pass, `times` at most.
     fn fill(bulkhead: &Arc<Bulkhead>, host: &str, times: usize, now: Duration) -> Vec<Slot> {
-        let endpoint = Endpoint::at(host);
+        let peer = Peer::at(host);
         let mut slots = Vec::new();
         while slots.len() < times
-            && let Entry::Pass(slot) = bulkhead.enter(&endpoint, false, now)
+            && let Entry::Pass(slot) = bulkhead.enter(&peer, false, now)
         {
             slots.push(slot);
         }
@@ -287,10 +299,10 @@ mod tests {
         let bulkhead = bulkhead(100);
         answer(fill(&bulkhead, "a", 1, ms(0)), ms(1));
         let mut calls = fill(&bulkhead, "a", 40, ms(2));
-        let endpoint = Endpoint::at("a");
-        assert!(matches!(bulkhead.enter(&endpoint, false, ms(103)), Entry::Away(wait) if wait == ms(100)));
-        assert!(matches!(bulkhead.enter(&endpoint, true, ms(2002)), Entry::Away(wait) if wait == ms(1000)));
-        assert!(matches!(bulkhead.enter(&endpoint, true, ms(60_000)), Entry::Away(wait) if wait == LONGEST));
+        let peer = Peer::at("a");
+        assert!(matches!(bulkhead.enter(&peer, false, ms(103)), Entry::Away(wait) if wait == ms(100)));
+        assert!(matches!(bulkhead.enter(&peer, true, ms(2002)), Entry::Away(wait) if wait == ms(1000)));
+        assert!(matches!(bulkhead.enter(&peer, true, ms(60_000)), Entry::Away(wait) if wait == LONGEST));
         assert_eq!(bulkhead.congested.get(), 1);
         calls.pop().unwrap().end(Flow::Answered, ms(60_001));
         assert_eq!(bulkhead.congested.get(), 0);
@@ -308,14 +320,14 @@ mod tests {
     #[test]
     fn those_beyond_the_share_wait_a_moment_in_the_order_they_came() {
         let bulkhead = bulkhead(20);
-        let endpoint = Endpoint::at("a");
+        let peer = Peer::at("a");
         answer(fill(&bulkhead, "b", 1, ms(0)), ms(0));
         let others = fill(&bulkhead, "b", 14, ms(0));
         let mut calls = fill(&bulkhead, "a", 20, ms(0));
         assert_eq!((others.len(), calls.len()), (14, 1));
         let mut turns = Vec::new();
         for _ in 0..30 {
-            let Entry::Wait(turn) = bulkhead.enter(&endpoint, true, ms(1)) else { panic!("it may wait") };
+            let Entry::Wait(turn) = bulkhead.enter(&peer, true, ms(1)) else { panic!("it may wait") };
             turns.push(turn);
         }
         calls.pop().unwrap().end(Flow::Answered, ms(2));

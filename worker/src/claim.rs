@@ -25,11 +25,11 @@ use crate::wait::{Answered, Next, Reason, Wait};
 /// Runs taken by one statement, at most.
 const CLAIM_LIMIT: usize = 500;
 
-/// How often the loop turns although nothing happens. Asks nobody for anything.
-const TURNS_EVERY: Duration = Duration::from_secs(30);
+/// How often a loop turns although nothing happens. Asks nobody for anything.
+pub(crate) const TURNS_EVERY: Duration = Duration::from_secs(30);
 
 /// A loop that did not turn for this long stands still.
-const STANDS_STILL: Duration = Duration::from_secs(120);
+pub(crate) const STANDS_STILL: Duration = Duration::from_secs(120);
 
 /// The loop of a worker.
 pub(crate) struct Claimer {

@@ -144,22 +144,23 @@ pub(crate) struct Endpoint {
     pub(crate) ca_file: Option<PathBuf>,
 }
 
-impl Endpoint {
-    /// What calls have in common that find nobody there: of an HTTP URL the server, whatever the path.
-    pub(crate) fn shared(&self, kind: TaskKind) -> Self {
-        let url = if kind == TaskKind::Rest { url::Url::parse(&self.host).ok() } else { None };
-        let host = url.map_or_else(|| self.host.clone(), |url| url.origin().ascii_serialization());
-        Self { host, ..self.clone() }
-    }
+/// What calls have in common that find nobody there, or nobody who answers in time.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Peer {
+    /// Of an HTTP URL the server, whatever the path.
+    endpoint: Endpoint,
+    kind: TaskKind,
+}
 
-    /// Scheme, host and port, for the log.
-    pub(crate) fn shown(&self, kind: TaskKind) -> String {
-        match kind {
+impl Peer {
+    /// Scheme, host and port, for people.
+    pub(crate) fn shown(&self) -> String {
+        match self.kind {
             TaskKind::Rest => {
-                let url = url::Url::parse(&self.host).ok();
+                let url = url::Url::parse(&self.endpoint.host).ok();
                 url.map_or_else(|| "a URL that cannot be read".to_owned(), |url| url.origin().ascii_serialization())
             }
-            TaskKind::Redis => match RedisUrl::parse(&self.host) {
+            TaskKind::Redis => match RedisUrl::parse(&self.endpoint.host) {
                 Ok(url) => {
                     let nodes: Vec<String> = url.nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
                     format!("{}://{}", if url.tls { "rediss" } else { "redis" }, nodes.join(","))
@@ -167,8 +168,22 @@ impl Endpoint {
                 Err(_) => "a URL that cannot be read".to_owned(),
             },
             // A bootstrap list names hosts and ports, nothing else.
-            TaskKind::Kafka => format!("kafka://{}", self.host),
+            TaskKind::Kafka => format!("kafka://{}", self.endpoint.host),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(host: &str) -> Self {
+        Endpoint::at(host).peer(TaskKind::Kafka)
+    }
+}
+
+impl Endpoint {
+    /// Whom a call that goes there meets.
+    pub(crate) fn peer(&self, kind: TaskKind) -> Peer {
+        let url = if kind == TaskKind::Rest { url::Url::parse(&self.host).ok() } else { None };
+        let host = url.map_or_else(|| self.host.clone(), |url| url.origin().ascii_serialization());
+        Peer { endpoint: Self { host, ..self.clone() }, kind }
     }
 
     /// A host without anything else.

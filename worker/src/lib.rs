@@ -19,6 +19,7 @@ mod destination;
 mod dispatch;
 mod exit;
 mod metrics;
+mod presence;
 mod renew;
 mod secrets;
 mod settle;
@@ -40,11 +41,12 @@ use tokio_util::sync::CancellationToken;
 use self::attempt::Attempts;
 use self::breaker::Breakers;
 use self::bulkhead::Bulkhead;
-use self::claim::Claimer;
+use self::claim::{Claimer, STANDS_STILL};
 pub use self::destination::{Connections, NamedConnection};
 use self::dispatch::Dispatchers;
 pub use self::dispatch::target::{Cidr, LOOPBACK, TargetPolicy};
 use self::metrics::WorkerMetrics;
+use self::presence::Presence;
 use self::renew::{Leases, renew_leases};
 pub use self::secrets::Secrets;
 use self::settle::{Held, Settler, Unsettled};
@@ -151,13 +153,17 @@ pub async fn run(context: Context, settings: Settings) {
         unsettled: unsettled.clone(),
         leases: leases.clone(),
         held: Held::default(),
+        pulse: context.metrics.pulse("worker settling", STANDS_STILL, context.clock.clock().monotonic()),
     };
     let duties = Duties::start(&context, &leases, settler);
     let telling = stages.clone();
     let closing = context.lifecycle.closing().clone();
-    context.lifecycle.spawn_attendant("worker stages", async move { telling.send(closing).await });
+    let until = closing.clone();
+    context.lifecycle.spawn_attendant("worker stages", async move { telling.send(until).await });
     let breakers = Arc::new(Breakers::new(metrics.breaker_open.clone()));
     let bulkhead = Bulkhead::new(settings.concurrency, metrics.congested.clone());
+    let presence = Presence::new(&context, &settings, &breakers, &bulkhead);
+    context.lifecycle.spawn_attendant("worker presence", presence.tell(closing));
     duties.keep_tidy(&context, dispatchers.clone(), breakers.clone(), bulkhead.clone());
     let drain = settings.drain;
     let drain_over = CancellationToken::new();

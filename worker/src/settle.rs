@@ -13,11 +13,13 @@ use std::time::Duration;
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{RunState, Settlement};
 use reveille_shared::runtime::Context;
+use reveille_shared::runtime::telemetry::Pulse;
 use reveille_shared::runtime::trace::Span;
 use reveille_shared::store::{SettleResult, Settled, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::TURNS_EVERY;
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Claimed, LeaseGuard, Leases};
 use crate::stages::{Stages, Told};
@@ -77,6 +79,8 @@ pub(crate) struct Settler {
     pub(crate) leases: Arc<Leases>,
     /// Settlements whose run or schedule somebody else holds.
     pub(crate) held: Held,
+    /// That this task still turns.
+    pub(crate) pulse: Pulse,
 }
 
 /// What is held by others, to be settled later.
@@ -105,6 +109,7 @@ impl Settler {
         let mut idle_at = Duration::ZERO;
         let mut is_open = true;
         while is_open || !self.held.settlements.is_empty() {
+            self.pulse.beat(self.now());
             let again = self.context.clock.clock().sleep_until(self.held.again_at);
             tokio::select! {
                 biased;
@@ -124,6 +129,7 @@ impl Settler {
                     let held = std::mem::take(&mut self.held.settlements);
                     self.settle(held).await;
                 }
+                () = self.context.clock.clock().sleep(TURNS_EVERY) => {}
             }
         }
     }
@@ -229,6 +235,7 @@ impl Settler {
         let mut failing = false;
         loop {
             let sent_at = self.now();
+            self.pulse.beat(sent_at);
             match self.context.store.run_settle(batch).await {
                 Ok(settled) => {
                     if failing {

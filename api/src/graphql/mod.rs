@@ -16,6 +16,7 @@ mod socket;
 mod subscription;
 mod types;
 mod watch;
+mod workers;
 
 use async_graphql::{Request as GraphqlRequest, Response as Answer, Schema, SchemaBuilder, ServerError};
 use std::time::Duration;

@@ -10,6 +10,7 @@ use super::history::{HistoryEntry, HistoryFilterInput, history};
 use super::input::{ListInput, PreviewInput, ScheduleFilterInput, Standing};
 use super::limits::page_size;
 use super::types::{Occurrence, Run, Schedule, Wake, uuid};
+use super::workers::Worker;
 use crate::Service;
 use crate::error::Problem;
 use crate::http::listing::Listing;
@@ -93,6 +94,14 @@ impl Query {
         let service: &Service = ctx.data()?;
         let state = service.wake().await.map_err(|problem| failure(&problem))?;
         Ok(Wake::of(state.as_ref()))
+    }
+
+    /// The workers that are there, by name. A key that is limited to an application is told no targets.
+    #[graphql(complexity = "20 + 10 * child_complexity")]
+    async fn workers(&self, ctx: &Context<'_>) -> Result<Vec<Worker>> {
+        let service: &Service = ctx.data()?;
+        let workers = service.workers().await.map_err(|problem| failure(&problem))?;
+        Ok(workers.into_iter().map(Worker::from).collect())
     }
 
     /// All schedules that wait, or with `dlq` those that were given up: the published schema's list. It has no

@@ -82,6 +82,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(runs::show))
         .routes(routes!(history::list))
         .routes(routes!(runs::wake))
+        .routes(routes!(runs::workers))
 }
 
 /// What the routes say of themselves.

@@ -1,4 +1,4 @@
-//! `/runs`, the runs of a schedule, and `/wake`.
+//! `/runs`, the runs of a schedule, `/wake` and `/workers`.
 
 use axum::Json;
 use axum::extract::RawQuery;
@@ -9,7 +9,7 @@ use super::Acting;
 use super::query::{next_runs_page, runs_page};
 use super::request::{IdPath, id};
 use super::schedules::link_next;
-use super::schema::{BadQuery, NoRun, NoSchedule, RunAnswer, RunWithAttempts, RunsPage, WakeAnswer};
+use super::schema::{BadQuery, NoRun, NoSchedule, RunAnswer, RunWithAttempts, RunsPage, WakeAnswer, WorkerAnswer};
 use crate::error::Problem;
 use crate::view;
 /// List the runs of a schedule
@@ -82,4 +82,19 @@ pub(super) async fn show(Acting(service): Acting, path: IdPath) -> Result<Json<V
 )]
 pub(super) async fn wake(Acting(service): Acting) -> Result<Json<Value>, Problem> {
     Ok(Json(view::wake(service.wake().await?.as_ref())))
+}
+/// List the workers
+///
+/// Those that are there, by name, as each told over the bus within the last half minute: what it serves, how busy it is, and
+/// the targets it leaves alone because nobody is there, or holds back because they answer too slowly. A key that is
+/// limited to an application is told no targets.
+#[utoipa::path(
+    get,
+    path = "/workers",
+    tag = "service",
+    responses((status = 200, body = Vec<WorkerAnswer>, description = "The workers; none when none is there.")),
+    operation_id = "list_workers",
+)]
+pub(super) async fn workers(Acting(service): Acting) -> Result<Json<Vec<Value>>, Problem> {
+    Ok(Json(service.workers().await?.iter().map(view::worker).collect()))
 }

@@ -3,6 +3,7 @@
 
 mod register;
 
+use reveille_shared::bus::presence::WorkerPresence;
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::access::Scope;
 use reveille_shared::model::document::{self, Defaults};
@@ -252,6 +253,20 @@ impl Service {
     /// 503 when Redis does not answer.
     pub async fn wake(&self) -> Result<Option<WakeState>, Problem> {
         Ok(self.context.bus.read().await?)
+    }
+
+    /// The workers that are there. Who is limited to an application is not told which targets are in trouble: they may
+    /// be others'.
+    ///
+    /// # Errors
+    /// 503 when Redis does not answer.
+    pub async fn workers(&self) -> Result<Vec<WorkerPresence>, Problem> {
+        self.caller.needs(Scope::Read)?;
+        let mut workers = self.context.bus.workers_read().await?;
+        if self.caller.application.is_some() {
+            workers.iter_mut().for_each(|worker| worker.targets.clear());
+        }
+        Ok(workers)
     }
 
     /// Limits a filter to the caller's application; false when it names another one, and so matches nothing.

@@ -1,15 +1,18 @@
 //! Who may do what: keys, scopes, applications, rates and quotas.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use reveille_api::auth::key::NewKey;
 use reveille_api::{Access, Limits, Settings};
+use reveille_shared::bus::Bus;
 use reveille_shared::bus::local::LocalBus;
+use reveille_shared::bus::presence::{Trouble, TroubleKind, WorkerPresence};
 use reveille_shared::model::access::Scope;
 use reveille_shared::store::ApiKey;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Answer, Api, START, document};
 
@@ -36,7 +39,7 @@ pub(crate) async fn key(
 }
 
 async fn ask(api: &Api, key: Option<&str>, method: Method, path: &str, body: Option<&Value>) -> Answer {
-    let mut request = Request::builder().method(method).uri(path);
+    let mut request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
     if let Some(key) = key {
         request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
     }
@@ -112,11 +115,12 @@ async fn a_scope_reaches_so_far() {
     let at = |path: &str| path.replace("ID", &id);
     let preview = serde_json::json!({"type": "cron", "schedule": "@daily"});
     let registration = document("1", "cron", "@daily");
-    let table: [(Method, &str, Option<&Value>, Scope); 12] = [
+    let table: [(Method, &str, Option<&Value>, Scope); 13] = [
         (Method::GET, "/schedules", None, Scope::Read),
         (Method::GET, "/schedules/ID", None, Scope::Read),
         (Method::GET, "/schedules/ID/runs", None, Scope::Read),
         (Method::GET, "/wake", None, Scope::Read),
+        (Method::GET, "/workers", None, Scope::Read),
         (Method::POST, "/schedules/preview", Some(&preview), Scope::Read),
         (Method::POST, "/schedules", Some(&registration), Scope::Write),
         (Method::POST, "/schedules/ID/update", Some(&registration), Scope::Write),
@@ -236,4 +240,45 @@ async fn an_application_gets_no_more_than_its_share() {
     assert_eq!(code(&api.get("/schedules").await), (429, "rate_limited"));
     api.pass(Duration::from_secs(1));
     assert_eq!(api.get("/schedules").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn workers_are_listed_and_whose_targets_are_in_trouble_is_not_told_to_everybody() {
+    let bus = Arc::new(LocalBus::new());
+    let api = Api::start_with(Settings::default(), bus.clone()).await;
+    let (_, admin) = key(&api, Scope::Admin, None, None).await;
+    let (_, chef) = key(&api, Scope::Read, Some("chef"), None).await;
+    assert_eq!(ask(&api, Some(&admin), Method::GET, "/workers", None).await.json, json!([]));
+    let worker = WorkerPresence {
+        id: "1".to_owned(),
+        name: "w1".to_owned(),
+        version: "0.1.0".to_owned(),
+        queues: vec!["default".to_owned()],
+        slots: 4,
+        in_flight: 1,
+        draining: false,
+        started_at: START,
+        told_at: START + 10_000,
+        targets: vec![Trouble { target: "https://partner.example:443".to_owned(), kind: TroubleKind::Congested }],
+    };
+    bus.worker_tell(&worker).await.unwrap();
+    let mut expected = json!([{
+        "name": "w1", "version": "0.1.0", "queues": ["default"], "slots": 4, "in_flight": 1, "draining": false,
+        "started_at": "2027-01-15T08:00:00.000Z", "told_at": "2027-01-15T08:00:10.000Z",
+        "targets": [{"target": "https://partner.example:443", "kind": "congested"}],
+    }]);
+    assert_eq!(ask(&api, Some(&admin), Method::GET, "/workers", None).await.json, expected);
+    let query =
+        json!({"query": "{ workers { name queues slots inFlight draining startedAt targets { target kind } } }"});
+    let answer = ask(&api, Some(&admin), Method::POST, "/graphql", Some(&query)).await;
+    let shown = &answer.json["data"]["workers"][0];
+    assert_eq!(
+        shown["targets"],
+        json!([{"target": "https://partner.example:443", "kind": "CONGESTED"}]),
+        "{}",
+        answer.json
+    );
+    assert_eq!((&shown["name"], &shown["slots"], &shown["inFlight"]), (&json!("w1"), &json!(4), &json!(1)));
+    expected[0]["targets"] = json!([]);
+    assert_eq!(ask(&api, Some(&chef), Method::GET, "/workers", None).await.json, expected);
 }

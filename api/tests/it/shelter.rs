@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use axum::http::StatusCode;
 use reveille_api::Settings;
 use reveille_shared::bus::local::LocalBus;
+use reveille_shared::bus::presence::WorkerPresence;
 use reveille_shared::bus::stage::{RunStage, StageWatch};
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::bus::{Beat, Bus, BusError, Subscription};
@@ -63,6 +64,15 @@ impl Bus for TroubledBus {
     }
     async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
         self.sound.backlog_read().await
+    }
+    async fn worker_tell(&self, worker: &WorkerPresence) -> Result<(), BusError> {
+        self.sound.worker_tell(worker).await
+    }
+    async fn worker_gone(&self, id: &str) -> Result<(), BusError> {
+        self.sound.worker_gone(id).await
+    }
+    async fn workers_read(&self) -> Result<Vec<WorkerPresence>, BusError> {
+        self.sound.workers_read().await
     }
     async fn stages_want(&self) -> Result<(), BusError> {
         self.sound.stages_want().await

@@ -3,11 +3,13 @@
 //!
 //! Never fails and never disconnects. Leadership has no time limit here: who shares this bus dies with it.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::presence::WorkerPresence;
 use super::stage::{self, RunStage, StageFeed, StageNews, StageWatch};
 use super::subscription::{Feed, Subscription, channel};
 use super::wake::{self, Publish, WakeState, fresh_nonce};
@@ -33,6 +35,8 @@ struct Inner {
     leader: Option<String>,
     feeds: Vec<Feed>,
     backlog: Option<Backlog>,
+    /// Those of this process: they end with it.
+    workers: BTreeMap<String, WorkerPresence>,
 }
 
 impl LocalBus {
@@ -111,6 +115,20 @@ impl Bus for LocalBus {
 
     async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
         Ok(self.lock().backlog)
+    }
+
+    async fn worker_tell(&self, worker: &WorkerPresence) -> Result<(), BusError> {
+        self.lock().workers.insert(worker.id.clone(), worker.clone());
+        Ok(())
+    }
+
+    async fn worker_gone(&self, id: &str) -> Result<(), BusError> {
+        self.lock().workers.remove(id);
+        Ok(())
+    }
+
+    async fn workers_read(&self) -> Result<Vec<WorkerPresence>, BusError> {
+        Ok(self.lock().workers.values().cloned().collect())
     }
 
     async fn stages_want(&self) -> Result<(), BusError> {

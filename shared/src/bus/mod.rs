@@ -1,11 +1,13 @@
 //! The bus: hints about when to look into the store, never the truth. One wake state per namespace,
 //! published whole every time; see [`wake`] for its rules, [`waiter`] for the side that listens, [`redis`]
-//! and [`local`] for the two carriers, [`hint`] for telling them after a commit, [`stage`] for watching runs.
+//! and [`local`] for the two carriers, [`hint`] for telling them after a commit, [`stage`] for watching runs,
+//! [`presence`] for who is there.
 //!
 //! Everything here may be lost, repeated or late at the cost of lateness only.
 
 pub mod hint;
 pub mod local;
+pub mod presence;
 pub mod redis;
 pub mod stage;
 mod subscription;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::presence::WorkerPresence;
 use self::stage::{RunStage, StageWatch};
 pub use self::subscription::Subscription;
 use self::wake::WakeState;
@@ -64,6 +67,15 @@ pub trait Bus: Send + Sync + 'static {
 
     /// What was told last; `None` when that is too long ago.
     async fn backlog_read(&self) -> Result<Option<Backlog>, BusError>;
+
+    /// Tells that a worker is there, good for [`presence::LASTS`].
+    async fn worker_tell(&self, worker: &WorkerPresence) -> Result<(), BusError>;
+
+    /// Tells that a worker went.
+    async fn worker_gone(&self, id: &str) -> Result<(), BusError>;
+
+    /// The workers that are there, by name. What another version told and this one cannot read is left out.
+    async fn workers_read(&self) -> Result<Vec<WorkerPresence>, BusError>;
 
     /// Tells every worker that somebody watches stages; good for [`stage::INTEREST`].
     async fn stages_want(&self) -> Result<(), BusError>;

@@ -23,6 +23,7 @@ pub(crate) fn postgres() -> Migrator {
         2 "history" "0002_history.sql",
         3 "api keys" "0003_api_keys.sql",
         4 "hot path" "0004_hot_path.sql",
+        5 "failures" "0005_failures.sql",
     )
 }
 
@@ -32,6 +33,7 @@ pub(crate) fn sqlite() -> Migrator {
         2 "history" "0002_history.sql",
         3 "api keys" "0003_api_keys.sql",
         4 "hot path" "0004_hot_path.sql",
+        5 "failures" "0005_failures.sql",
     )
 }
 

@@ -141,6 +141,12 @@ pub trait Store: Send + Sync + 'static {
     /// Active schedules that should have an armed run and have none, up to 100 (for `doctor`; a full scan).
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError>;
 
+    /// What is amiss, for `doctor`: three statements, whose cost follows what failed and not what there is.
+    async fn symptoms(&self) -> Result<Symptoms, StoreError>;
+
+    /// Whether a pooler stands between, as far as it was connected to.
+    fn is_pooled(&self) -> bool;
+
     /// Brings the schema up to this version. Safe with several starters; takes no lock for longer
     /// than two seconds at a time.
     async fn migrate(&self) -> Result<(), StoreError>;
@@ -332,7 +338,7 @@ impl StoreError {
         match self {
             // What answers is no database that can serve before somebody changes it.
             Self::Unavailable(sqlx::Error::Configuration(_)) => false,
-            // SQLite: cannot open, is none, is corrupt. A SQLSTATE has five characters.
+            // SQLite: cannot open (526: a folder), is none, is corrupt. A SQLSTATE has five characters.
             Self::Unavailable(sqlx::Error::Database(error))
                 if matches!(error.code().as_deref(), Some("14" | "526" | "26" | "11")) =>
             {
@@ -348,7 +354,7 @@ impl StoreError {
 
     /// Whether somebody else held a row for longer than we wait; nothing was written.
     pub fn is_of_a_lock(&self) -> bool {
-        // Differs: SQLite's writers wait for the whole file; those of other processes for longer than we do.
+        // Differs: on SQLite nobody holds a row alone; who waits there waits for the file, and is told so as an outage.
         matches!(self, Self::Unavailable(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03"))
     }
 

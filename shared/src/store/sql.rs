@@ -40,6 +40,28 @@ SELECT s.id FROM schedules s
                     WHERE r.schedule_id = s.id AND r.armed AND r.revision = s.revision AND (r.state IN (0, 1) OR s.once))
  LIMIT 100";
 
+/// Queues with pending runs: from one to the next, so that only so many rows are read as there are queues.
+pub const QUEUES_PENDING: &str = "\
+WITH RECURSIVE q (queue) AS (
+  SELECT min(r.queue) FROM runs r WHERE r.state = 0
+   UNION ALL
+  SELECT (SELECT min(r.queue) FROM runs r WHERE r.state = 0 AND r.queue > q.queue) FROM q WHERE q.queue IS NOT NULL)
+SELECT queue FROM q WHERE queue IS NOT NULL LIMIT 100";
+
+/// Dead letters, counted up to 10 000.
+pub const DEAD_COUNT: &str =
+    "SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 4 ORDER BY r.finished_at LIMIT 10000) d";
+
+/// Recurring schedules whose last word is a failure, among the last 1 000 runs that failed and as many dead ones.
+pub const SCHEDULES_FAILING: &str = "\
+SELECT DISTINCT f.schedule_id
+  FROM (SELECT * FROM (SELECT r.schedule_id, r.nominal_at FROM runs r WHERE r.state = 3 ORDER BY r.finished_at DESC LIMIT 1000) a
+         UNION ALL
+        SELECT * FROM (SELECT r.schedule_id, r.nominal_at FROM runs r WHERE r.state = 4 ORDER BY r.finished_at DESC LIMIT 1000) b) f
+  JOIN schedules s ON s.id = f.schedule_id AND s.state = 0 AND NOT s.once
+ WHERE NOT EXISTS (SELECT 1 FROM runs n WHERE n.schedule_id = f.schedule_id AND n.nominal_at > f.nominal_at AND n.state = 2)
+ LIMIT 100";
+
 /// Takes away what a paused schedule had armed. Not kept as cancelled: resuming may arm the same instant.
 pub const RUN_DISARM: &str = "DELETE FROM runs WHERE schedule_id = $1 AND state = 0 AND armed";
 

@@ -231,6 +231,17 @@ pub struct Forecast {
     pub next_prune: Option<UnixMs>,
 }
 
+/// What whoever is called at night asks first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Symptoms {
+    /// Queues with pending runs, up to 100, in order.
+    pub queues: Vec<String>,
+    /// Dead letters, counted up to 10 000.
+    pub dead: i64,
+    /// Recurring schedules whose last run failed, as far as the last thousand failures show, up to 100.
+    pub failing: Vec<ScheduleId>,
+}
+
 /// How much is waiting and how much is coming, as the leading monitor counted it: what workers are scaled by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {

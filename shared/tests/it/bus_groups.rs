@@ -126,8 +126,8 @@ async fn a_slot_of_the_cluster_that_moves_is_followed() {
 }
 
 /// As README.md has it.
-const RIGHTS: &str = "~{reveille}:* &{reveille}:* -@all +@connection +get +set +exists +pexpire +pttl +del +publish \
-                      +subscribe +unsubscribe +eval +evalsha +script|load";
+const RIGHTS: &str = "~{reveille}:* &{reveille}:* -@all +@connection +get +set +exists +pexpire +pttl +del +hset +hgetall \
+                      +hdel +time +publish +subscribe +unsubscribe +eval +evalsha +script|load";
 
 #[tokio::test]
 async fn a_user_with_the_documented_rights_can_do_all_of_it() {
@@ -149,4 +149,25 @@ async fn a_user_with_the_documented_rights_can_do_all_of_it() {
     assert!(bus.beat(&beat).await.unwrap().is_some());
     assert!(bus.backlog_read().await.unwrap().is_none());
     bus.resign("me").await.unwrap();
+    let refused = bus.rehearse().await;
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_rehearsal_names_what_a_user_may_not_do_and_leaves_nothing_behind() {
+    let server = Redis::start().await;
+    let all = bus(&server.url());
+    assert!(all.rehearse().await.is_empty());
+    let mut redis = connection(&server).await;
+    let keys: Vec<String> = cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
+    assert!(keys.is_empty(), "{keys:?}");
+    let fewer = RIGHTS.replace("+hset ", "").replace("+publish ", "");
+    let mut user = cmd("ACL");
+    user.arg("SETUSER").arg("few").arg("on").arg(">secret").arg(fewer.split(' ').collect::<Vec<_>>());
+    let _: () = user.query_async(&mut redis).await.unwrap();
+    let few = bus(&format!("redis://few:secret@127.0.0.1:{}", server.port()));
+    let refused: Vec<&str> = few.rehearse().await.into_iter().map(|(what, _)| what).collect();
+    assert!(refused.iter().any(|what| what.contains("HSET")), "{refused:?}");
+    assert!(refused.contains(&"stages of runs (PUBLISH)"), "{refused:?}");
+    assert!(!refused.iter().any(|what| what.contains("SUBSCRIBE")), "{refused:?}");
 }

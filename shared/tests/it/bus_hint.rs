@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
+use reveille_shared::bus::presence::WorkerPresence;
 use reveille_shared::bus::redis::RedisBus;
 use reveille_shared::bus::stage::{RunStage, StageWatch};
 use reveille_shared::bus::wake::WakeState;
@@ -79,6 +80,18 @@ impl Bus for SlowAnswers {
 
     async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
         self.bus.backlog_read().await
+    }
+
+    async fn worker_tell(&self, worker: &WorkerPresence) -> Result<(), BusError> {
+        self.bus.worker_tell(worker).await
+    }
+
+    async fn worker_gone(&self, id: &str) -> Result<(), BusError> {
+        self.bus.worker_gone(id).await
+    }
+
+    async fn workers_read(&self) -> Result<Vec<WorkerPresence>, BusError> {
+        self.bus.workers_read().await
     }
 
     async fn stages_want(&self) -> Result<(), BusError> {

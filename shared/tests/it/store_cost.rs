@@ -188,6 +188,15 @@ fn wake() -> Call {
     Call::new("wake", sql::WAKE_READ, "bigint", (NOW - 3_600_000).to_string())
 }
 
+/// What the doctor asks.
+fn symptoms() -> [Call; 3] {
+    [
+        Call::new("queues", sql::QUEUES_PENDING, "", ""),
+        Call::new("dead", sql::DEAD_COUNT, "", ""),
+        Call::new("failing", sql::SCHEDULES_FAILING, "", ""),
+    ]
+}
+
 /// Schedules and their runs: `running` that are being dispatched, then `due`, then `future`, from the number `from`.
 async fn fill(
     connection: &mut PgConnection,
@@ -294,6 +303,11 @@ async fn check_costs(connection: &mut PgConnection, few: &[Cost], statistics: &s
     let reading = cost(connection, &wake()).await;
     let mut lines = vec![format!("{statistics}: wake {reading:?}")];
     assert!(reading.buffers <= 12, "{statistics}: {reading:?} for a next wake");
+    for call in symptoms() {
+        let told = cost(connection, &call).await;
+        lines.push(format!("{statistics}: {} {told:?}", call.name));
+        assert!(told.buffers <= 20, "{statistics}: {}: {told:?}", call.name);
+    }
     for (call, rows) in lists() {
         let listed = cost(connection, &call).await;
         lines.push(format!("{statistics}: {} of {rows} rows {listed:?}: {}", call.name, call.values));
@@ -316,6 +330,9 @@ async fn check_costs(connection: &mut PgConnection, few: &[Cost], statistics: &s
 
 async fn prepare_all(connection: &mut PgConnection) {
     for call in [claim(100), settle(100, false), register(100), wake()] {
+        prepare(connection, &call).await;
+    }
+    for call in symptoms() {
         prepare(connection, &call).await;
     }
     for (call, _) in lists() {

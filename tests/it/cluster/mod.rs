@@ -3,6 +3,7 @@
 mod backlog;
 mod crash_points;
 mod database_faults;
+mod doctor;
 mod graphql;
 mod held_rows;
 mod history;

@@ -148,3 +148,22 @@ async fn wherever_a_worker_stops_the_run_goes_on_elsewhere() {
     check_hang("worker.dispatched", 2).await;
     check_hang("worker.settling", 2).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settling_that_stands_still_is_told_by_the_liveness_probe() {
+    let fixture = Fixture::new().await;
+    let clock = TestClock::new();
+    let worker = fixture.worker_on(Arc::new(clock.clone()), settings());
+    let silent = || worker.context.metrics.silent(worker.context.clock.clock().monotonic());
+    fixture.store.holds_settles.send_replace(true);
+    let id = fixture.register_now("/stuck", json!({})).await;
+    eventually(LONG, "the settlement is sent", || async { fixture.store.settles.load(Ordering::SeqCst) == 1 }).await;
+    eventually(LONG, "settling alone is silent", || async {
+        clock.advance(Duration::from_secs(1)); // the loop turns, the settlement does not come back
+        silent() == ["worker settling"]
+    })
+    .await;
+    fixture.store.holds_settles.send_replace(false);
+    fixture.run_in(id, RunState::Succeeded).await;
+    eventually(LONG, "nothing is silent", || async { silent().is_empty() }).await;
+}

@@ -12,8 +12,8 @@ use reveille_shared::model::timing::Arming;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
-    Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Triggered,
-    Upserted, Usage, WakeReading,
+    Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Symptoms,
+    Triggered, Upserted, Usage, WakeReading,
 };
 use tokio::sync::watch;
 
@@ -225,6 +225,14 @@ impl Store for Unreliable {
 
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
         self.inner.schedule_dry().await
+    }
+
+    async fn symptoms(&self) -> Result<Symptoms, StoreError> {
+        self.inner.symptoms().await
+    }
+
+    fn is_pooled(&self) -> bool {
+        self.inner.is_pooled()
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ mod document;
 mod history;
 mod problems;
 mod query;
+mod workers;
 
 pub(super) use self::answers::{
     DeletedAnswer, PreviewAnswer, RegisteredAnswer, RunAnswer, RunWithAttempts, ScheduleAnswer, StateAnswer,
@@ -21,6 +22,7 @@ pub(super) use self::problems::{
     BadQuery, InvalidDocument, InvalidTiming, NoRun, NoSchedule, NoneMatched, ScheduleConflict, WrongState,
 };
 pub(super) use self::query::{ClientFilter, ListParameters, Preferences, RunsPage};
+pub(super) use self::workers::WorkerAnswer;
 
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};

@@ -6,12 +6,13 @@
 //!
 //! Names, for namespace `reveille` (the braces put them into one slot of a cluster):
 //! `{reveille}:wake`, the state as JSON and the channel; `{reveille}:monitor`, who leads;
-//! `{reveille}:backlog`, how much is waiting and coming; `{reveille}:stages`, a channel for the stages of runs, used
-//! while somebody watches. Two installations
-//! on one server need two namespaces: database numbers separate keys, not channels.
+//! `{reveille}:backlog`, how much is waiting and coming; `{reveille}:workers`, who is there; `{reveille}:stages`, a
+//! channel for the stages of runs, used while somebody watches. Two installations on one server need two namespaces:
+//! database numbers separate keys, not channels.
 
 mod commands;
 mod message;
+mod rehearsal;
 mod scripts;
 mod servers;
 mod subscribe;
@@ -27,6 +28,7 @@ use self::message::STAGES_WANTED;
 use self::scripts::Scripts;
 use self::servers::Servers;
 use self::subscribe::{Listener, StageEar, WakeEar};
+use super::presence::{self, WorkerPresence};
 use super::stage::{self, RunStage, StageWatch};
 use super::subscription::{Subscription, channel};
 use super::wake::{NEVER, WakeState, fresh_nonce, storable};
@@ -52,7 +54,21 @@ struct Names {
     wake: String,
     monitor: String,
     backlog: String,
+    workers: String,
     stages: String,
+}
+
+impl Names {
+    fn of(namespace: &str) -> Self {
+        let name = |part: &str| format!("{{{namespace}}}:{part}");
+        Self {
+            wake: name("wake"),
+            monitor: name("monitor"),
+            backlog: name("backlog"),
+            workers: name("workers"),
+            stages: name("stages"),
+        }
+    }
 }
 
 impl RedisBus {
@@ -86,12 +102,7 @@ impl RedisBus {
         clock: Arc<dyn Clock>,
         lifecycle: &Lifecycle,
     ) -> Result<Self, BusError> {
-        let names = Names {
-            wake: format!("{{{namespace}}}:wake"),
-            monitor: format!("{{{namespace}}}:monitor"),
-            backlog: format!("{{{namespace}}}:backlog"),
-            stages: format!("{{{namespace}}}:stages"),
-        };
+        let names = Names::of(namespace);
         let servers = Arc::new(Servers::of(url, authorities, &names.wake).map_err(BusError::BadUrl)?);
         Ok(Self {
             commands: Arc::new(Commands::new(servers.clone())),
@@ -101,6 +112,16 @@ impl RedisBus {
             clock,
             lifecycle: lifecycle.clone(),
         })
+    }
+
+    /// Who leads at this moment, by its id: a monitor that stands by is not told apart from none.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn leader(&self) -> Result<Option<String>, BusError> {
+        let mut get = ::redis::cmd("GET");
+        get.arg(&self.names.monitor);
+        self.commands.ask(&Request::Command(&get)).await
     }
 
     async fn publish(&self, channel: &str, message: &str) -> Result<(), BusError> {
@@ -175,6 +196,28 @@ impl Bus for RedisBus {
         let text: Option<String> = self.commands.ask(&Request::Command(&get)).await?;
         let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
         parsed.map_err(|error| BusError::Unreadable(error.to_string()))
+    }
+
+    async fn worker_tell(&self, worker: &WorkerPresence) -> Result<(), BusError> {
+        let text = serde_json::to_string(worker).map_err(|error| BusError::Unreadable(error.to_string()))?;
+        let mut script = self.scripts.workers_tell.key(&self.names.workers);
+        script.arg(&worker.id).arg(text).arg(millis(presence::LASTS));
+        self.commands.ask(&Request::Script(&script)).await
+    }
+
+    async fn worker_gone(&self, id: &str) -> Result<(), BusError> {
+        let mut delete = ::redis::cmd("HDEL");
+        delete.arg(&self.names.workers).arg(id);
+        self.commands.ask(&Request::Command(&delete)).await
+    }
+
+    async fn workers_read(&self) -> Result<Vec<WorkerPresence>, BusError> {
+        let script = self.scripts.workers_read.key(&self.names.workers);
+        let texts: Vec<String> = self.commands.ask(&Request::Script(&script)).await?;
+        let mut workers: Vec<WorkerPresence> =
+            texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        workers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Ok(workers)
     }
 
     async fn stages_want(&self) -> Result<(), BusError> {

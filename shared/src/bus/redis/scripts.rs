@@ -1,4 +1,4 @@
-//! The Lua scripts, each with the common part before it. Sent by hash, and whole when Redis does not
+//! The Lua scripts, those of the wake state with the common part before them. Sent by hash, and whole when Redis does not
 //! know the hash (after a restart, a failover, SCRIPT FLUSH).
 
 use ::redis::Script;
@@ -11,6 +11,8 @@ pub(super) struct Scripts {
     pub(super) beat: Script,
     pub(super) elect: Script,
     pub(super) resign: Script,
+    pub(super) workers_tell: Script,
+    pub(super) workers_read: Script,
 }
 
 macro_rules! script {
@@ -29,6 +31,8 @@ impl Scripts {
             beat: script!("beat.lua"),
             elect: script!("elect.lua"),
             resign: script!("resign.lua"),
+            workers_tell: Script::new(include_str!("lua/workers_tell.lua")),
+            workers_read: Script::new(include_str!("lua/workers_read.lua")),
         }
     }
 }

@@ -148,6 +148,11 @@ impl Links {
         }
     }
 
+    /// Whether the connection that was given back last goes through a pooler.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.lock().kept.last().is_some_and(|kept| kept.is_pooled)
+    }
+
     /// Throws away what was made before `made_before`.
     pub(super) fn purge(&self, made_before: Duration) {
         let mut idle = self.lock();

@@ -30,7 +30,7 @@ use super::standing::Standing;
 use super::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError,
-    StoreSettings, StoredPayload, Triggered, Upserted, Usage, WakeReading, migrations, millis,
+    StoreSettings, StoredPayload, Symptoms, Triggered, Upserted, Usage, WakeReading, migrations, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -237,6 +237,14 @@ impl Store for PostgresStore {
 
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
         called!(self, "schedule_dry", |link| self.dry(&mut link))
+    }
+
+    async fn symptoms(&self) -> Result<Symptoms, StoreError> {
+        called!(self, "symptoms", |link| self.read_symptoms(&mut link))
+    }
+
+    fn is_pooled(&self) -> bool {
+        self.links.is_pooled()
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

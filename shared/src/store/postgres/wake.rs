@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use super::link::Link;
 use super::{MIGRATIONS, PostgresStore, sql};
 use crate::model::UnixMs;
-use crate::store::{Backlog, Forecast, StoreError, WakeReading, millis};
+use crate::store::{Backlog, Forecast, StoreError, Symptoms, WakeReading, millis};
 
 impl PostgresStore {
     pub(super) async fn wake(&self, link: &mut Link) -> Result<WakeReading, StoreError> {
@@ -37,6 +37,14 @@ impl PostgresStore {
             .bind(self.retain_ms());
         let pruned: i64 = link.value(prune).await?;
         Ok(pruned.unsigned_abs())
+    }
+
+    pub(super) async fn read_symptoms(&self, link: &mut Link) -> Result<Symptoms, StoreError> {
+        Ok(Symptoms {
+            queues: link.values(sqlx::query(sql::QUEUES_PENDING)).await?,
+            dead: link.value(sqlx::query(sql::DEAD_COUNT)).await?,
+            failing: link.values(sqlx::query(sql::SCHEDULES_FAILING)).await?,
+        })
     }
 
     pub(super) async fn schema(&self, link: &mut Link) -> Result<(), StoreError> {

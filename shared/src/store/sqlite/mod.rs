@@ -28,7 +28,7 @@ use super::standing::Standing;
 use super::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError,
-    StoreSettings, StoredPayload, Triggered, Upserted, Usage, WakeReading, migrations, millis,
+    StoreSettings, StoredPayload, Symptoms, Triggered, Upserted, Usage, WakeReading, migrations, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -217,6 +217,14 @@ impl Store for SqliteStore {
 
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
         self.dry().await
+    }
+
+    async fn symptoms(&self) -> Result<Symptoms, StoreError> {
+        self.read_symptoms().await
+    }
+
+    fn is_pooled(&self) -> bool {
+        false
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

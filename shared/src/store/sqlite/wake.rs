@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{MIGRATIONS, SqliteStore, sql};
 use crate::model::UnixMs;
-use crate::store::{Backlog, Forecast, StoreError, WakeReading, millis};
+use crate::store::{Backlog, Forecast, StoreError, Symptoms, WakeReading, millis};
 
 impl SqliteStore {
     pub(super) async fn wake(&self) -> Result<WakeReading, StoreError> {
@@ -30,6 +30,15 @@ impl SqliteStore {
             as_of_ms: reading.now,
         };
         Ok((reading, Forecast { backlog, next_prune: row.try_get("next_prune")? }))
+    }
+
+    pub(super) async fn read_symptoms(&self) -> Result<Symptoms, StoreError> {
+        self.statements.count(3);
+        Ok(Symptoms {
+            queues: sqlx::query_scalar(sql::QUEUES_PENDING).fetch_all(&self.readers).await?,
+            dead: sqlx::query_scalar(sql::DEAD_COUNT).fetch_one(&self.readers).await?,
+            failing: sqlx::query_scalar(sql::SCHEDULES_FAILING).fetch_all(&self.readers).await?,
+        })
     }
 
     pub(super) async fn prune_batch(&self, limit: i64) -> Result<u64, StoreError> {
