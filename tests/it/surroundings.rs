@@ -49,7 +49,7 @@ async fn fires_on(below: &Below, receiver: &Receiver) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_whose_reader_went_away_or_sleeps_stops_nothing() {
-    for reader in [r#""$@" --log-level debug 2>&1 | head -n 1"#, r#""$@" --log-level trace 2>&1 | sleep 600"#] {
+    for reader in [r#""$@" --log-level debug 2>&1 | head -n 1"#, r#""$@" --log-level trace 2>&1 | sleep 30"#] {
         let data = tempfile::tempdir().expect("a folder");
         let receiver = Receiver::start().await;
         let below = Below::start(within(reader, data.path())).await;
