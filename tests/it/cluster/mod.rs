@@ -17,7 +17,7 @@ mod worker_faults;
 use std::time::Duration;
 
 use reveille_shared::store::{Store, StoreSettings};
-use reveille_testkit::{Postgres, Process, Receiver, Redis, eventually_some};
+use reveille_testkit::{PgBouncer, Postgres, Process, Receiver, Redis, eventually_some};
 use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy machine.
@@ -108,6 +108,11 @@ impl Cluster {
         spawn(self.postgres, &self.database, &self.redis, &self.roles.worker, &["worker"], settings).await.0
     }
 
+    /// A worker whose statements go through a pooler.
+    pub(crate) async fn worker_through(&self, pooler: &PgBouncer, settings: &[&str]) -> Member {
+        start(&pooler.url(&self.database), &self.redis, &["worker"], settings).await.0
+    }
+
     /// Another API process beside the first.
     pub(crate) async fn another_api(&self, settings: &[&str]) -> (Member, Client) {
         let role = &self.roles.api;
@@ -150,8 +155,11 @@ async fn spawn(
     command: &[&str],
     settings: &[&str],
 ) -> (Member, String) {
-    let database = postgres.url_as(database, role);
-    let common = ["--database-url", &database, "--redis-url", &redis.url(), "--ops-listen", "127.0.0.1:0"];
+    start(&postgres.url_as(database, role), redis, command, settings).await
+}
+
+async fn start(database: &str, redis: &Redis, command: &[&str], settings: &[&str]) -> (Member, String) {
+    let common = ["--database-url", database, "--redis-url", &redis.url(), "--ops-listen", "127.0.0.1:0"];
     let process = Process::builder(env!("CARGO_BIN_EXE_reveille"))
         .args(command)
         .args(common)
