@@ -10,6 +10,7 @@ mod http;
 mod key;
 mod ops;
 mod ready;
+mod reseal;
 mod roles;
 mod sealing;
 mod signals;
@@ -57,7 +58,7 @@ async fn execute(config: &Config) -> anyhow::Result<ExitCode> {
         Command::Monitor => roles::run(Role::Monitor, settings).await,
         Command::Worker => roles::run(Role::Worker, settings).await,
         Command::Migrate => roles::migrate(settings).await,
-        Command::Reseal => sealing::reseal(settings).await,
+        Command::Reseal => reseal::reseal(settings).await,
         Command::Doctor { json } => doctor::run(settings, *json).await,
         Command::Key { action } => key::run(settings, action).await,
         Command::Echo { status } => echo::run(settings, *status).await,

@@ -8,8 +8,9 @@ use reveille_shared::store::{self, Store, StoreError, Symptoms, WakeReading};
 
 use super::{Deadline, Finding, relative, spoken};
 use crate::config::Settings;
+use crate::reseal::{Survey, survey};
 use crate::roles::store_settings;
-use crate::sealing::{self, Survey};
+use crate::sealing;
 
 /// A worse clock makes logs of different machines hard to read. It delays nothing.
 const CLOCK_TOLERANCE_MS: i64 = 1_000;
@@ -169,7 +170,7 @@ async fn secrets(settings: &Settings, store: &Arc<dyn Store>, deadline: &Deadlin
         Ok(sealer) => sealer,
         Err(error) => return Finding::bad(SUBJECT, format!("{error:#}"), "put the right key in its place"),
     };
-    let survey = match deadline.within(sealing::survey(&sealer, store)).await {
+    let survey = match deadline.within(survey(&sealer, store)).await {
         None => return unfinished(SUBJECT),
         Some(Err(error)) => return unexamined(SUBJECT, error),
         Some(Ok(survey)) => survey,

@@ -19,8 +19,8 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use reveille_shared::model::run::OutcomeCode;
 
+use crate::call::CONNECT_LIMIT;
 use crate::destination::Peer;
-use crate::dispatch::CONNECT_LIMIT;
 
 /// Calls in a row without a connection that open a breaker.
 const FAILURES: u32 = 5;

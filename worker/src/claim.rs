@@ -21,15 +21,10 @@ use crate::attempt::{Attempts, ClaimedBy};
 use crate::awake::Awake;
 use crate::spans::Waking;
 use crate::wait::{Answered, Next, Reason, Wait};
+use crate::{STANDS_STILL, TURNS_EVERY};
 
 /// Runs taken by one statement, at most.
 const CLAIM_LIMIT: usize = 500;
-
-/// How often a loop turns although nothing happens. Asks nobody for anything.
-pub(crate) const TURNS_EVERY: Duration = Duration::from_secs(30);
-
-/// A loop that did not turn for this long stands still.
-pub(crate) const STANDS_STILL: Duration = Duration::from_secs(120);
 
 /// The loop of a worker.
 pub(crate) struct Claimer {

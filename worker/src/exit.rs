@@ -4,15 +4,13 @@
 //! Never talks to anything, and has an exit for whatever it is given: a stored document that this
 //! version cannot read ends its run, it does not crash the attempt and come back by the lease.
 
-use std::time::Duration;
-
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::policy::{self, AfterFailure, FailedAttempt, Passed, Plan, Verdict};
 use reveille_shared::model::run::{ClaimedRun, Exit, Outcome, OutcomeCode, RunState};
-use reveille_shared::model::task::{DEFAULT_TIMEOUT_S, Delivery, MAX_TIMEOUT_S, Task};
+use reveille_shared::model::task::Delivery;
 use reveille_shared::runtime::seal::Unopened;
 
-use crate::dispatch::Answer;
+use crate::call::Answer;
 
 /// The status of a target that is gone for good (RFC 9110, 15.5.11).
 const GONE: u16 = 410;
@@ -47,13 +45,6 @@ pub(crate) fn plan_dispatch(run: &ClaimedRun, now: UnixMs) -> Result<Box<Plan>, 
 pub(crate) fn postponed(unopened: &Unopened) -> Exit {
     let outcome = Outcome::new(OutcomeCode::Refused, unopened.to_string());
     Exit::Postpone { wait_ms: policy::POSTPONED_MS, outcome }
-}
-
-/// How long one attempt may take, the response included. Documents are validated, but a stored one that
-/// is not must not panic the attempt.
-pub(crate) fn deadline_of(task: &Task) -> Duration {
-    let seconds = task.timeout.unwrap_or(DEFAULT_TIMEOUT_S).min(MAX_TIMEOUT_S);
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs_f64(DEFAULT_TIMEOUT_S))
 }
 
 /// The exit of a run whose attempt has an outcome. `random` is drawn from `[0, 1)`.
@@ -258,14 +249,5 @@ mod tests {
         let Exit::Finish { state, outcome, successor, .. } = exit else { panic!("{exit:?}") };
         assert_eq!((state, outcome.code), (RunState::Failed, OutcomeCode::Unknown));
         assert_eq!(successor, Some(Successor::AfterMs(5000)));
-    }
-
-    #[test]
-    fn a_deadline_is_positive_and_bounded_whatever_is_stored() {
-        for (stored, seconds) in [(json!(null), 30.0), (json!(0.25), 0.25), (json!(1e300), 900.0), (json!(-1), 30.0)] {
-            let run = run("now", "", json!({"timeout": stored}));
-            let plan = plan_dispatch(&run, NOMINAL).unwrap();
-            assert_eq!(deadline_of(&plan.definition.task), Duration::from_secs_f64(seconds), "{stored}");
-        }
     }
 }

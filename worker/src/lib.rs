@@ -14,6 +14,7 @@ mod attempt;
 mod awake;
 mod breaker;
 mod bulkhead;
+mod call;
 mod claim;
 mod destination;
 mod dispatch;
@@ -41,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::attempt::Attempts;
 use self::breaker::Breakers;
 use self::bulkhead::Bulkhead;
-use self::claim::{Claimer, STANDS_STILL};
+use self::claim::Claimer;
 pub use self::destination::{Connections, NamedConnection};
 use self::dispatch::Dispatchers;
 pub use self::dispatch::target::{Cidr, LOOPBACK, TargetPolicy};
@@ -54,6 +55,12 @@ use self::stages::Stages;
 
 /// How long the end of a worker may be held up, after the drain, by what cannot be handed back or settled.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often a loop turns although nothing happens. Asks nobody for anything.
+const TURNS_EVERY: Duration = Duration::from_secs(30);
+
+/// A loop that did not turn for this long stands still.
+const STANDS_STILL: Duration = Duration::from_secs(120);
 
 /// How often connections that nobody uses are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(60);

@@ -19,7 +19,7 @@ use reveille_shared::store::{SettleResult, Settled, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::TURNS_EVERY;
+use crate::TURNS_EVERY;
 use crate::metrics::WorkerMetrics;
 use crate::renew::{Claimed, LeaseGuard, Leases};
 use crate::stages::{Stages, Told};

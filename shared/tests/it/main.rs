@@ -35,6 +35,7 @@ mod store_parity;
 mod store_pause;
 mod store_postgres;
 mod store_reseal;
+mod store_symptoms;
 mod store_upgrade;
 mod store_world;
 mod timing;

@@ -11,7 +11,7 @@ use reveille_shared::model::schedule::{ClientKey, ScheduleState};
 use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
 use reveille_shared::store::{
     ApiKey, Backlog, Change, Claim, Claimed, Forecast, InjectedNow, Page, Registration, Renewal, ScheduleFilter,
-    Selection, SettleResult, Settled, Store, StoreError, StoreSettings, Symptoms, open,
+    Selection, SettleResult, Settled, Store, StoreError, StoreSettings, open,
 };
 use reveille_testkit::{PgBouncer, Postgres};
 use uuid::Uuid;
@@ -162,7 +162,6 @@ on_both! {
     tells_the_monitor,
     prunes_what_is_finished_and_old_and_nothing_else,
     counts_terms_and_statements,
-    tells_what_is_amiss,
     keeps_keys_until_they_are_taken_back,
     counts_what_an_application_has,
 }
@@ -555,42 +554,6 @@ async fn counts_what_an_application_has(f: Fixture) {
     let paused = f.register(registration("a", "1", cron(START + 10))).await;
     f.store.schedule_pause(paused).await.unwrap();
     assert_eq!(usage("app", 0, 100, 100).await, (3, 2));
-}
-
-async fn tells_what_is_amiss(f: Fixture) {
-    assert_eq!(f.store.symptoms().await.unwrap(), Symptoms::default());
-    let failing = f.register(registration("failing", "1", cron(START))).await;
-    let recovered = f.register(registration("recovered", "1", cron(START))).await;
-    f.register(registration("once", "1", now())).await;
-    let dead = f.register(registration("dead", "1", now())).await;
-    for queue in ["b", "a", "b"] {
-        f.register(Registration {
-            queue: queue.to_owned(),
-            ..registration(&Uuid::now_v7().to_string(), "1", cron(START + 9))
-        })
-        .await;
-    }
-    for run in f.claim(10).await.runs {
-        let is_recurring = [failing, recovered].contains(&run.schedule_id);
-        let state = if run.schedule_id == dead { RunState::Dead } else { RunState::Failed };
-        f.settle(&run, finish(state, is_recurring.then_some(Successor::At(START + 1_000)))).await;
-    }
-    let told = f.store.symptoms().await.unwrap();
-    assert_eq!(told.queues, ["a", "b", "default"]);
-    assert_eq!(told.dead, 1);
-    let mut both = [failing, recovered];
-    both.sort();
-    let mut told = told.failing;
-    told.sort();
-    assert_eq!(told, both, "what has one occurrence is no schedule that fails");
-    f.now.set(START + 1_000);
-    for run in f.claim(10).await.runs {
-        let state = if run.schedule_id == recovered { RunState::Succeeded } else { RunState::Failed };
-        f.settle(&run, finish(state, Some(Successor::At(START + 2_000)))).await;
-    }
-    assert_eq!(f.store.symptoms().await.unwrap().failing, [failing]);
-    f.store.schedule_pause(failing).await.unwrap();
-    assert!(f.store.symptoms().await.unwrap().failing.is_empty());
 }
 
 async fn counts_terms_and_statements(f: Fixture) {

@@ -30,8 +30,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::Service;
 
-use super::CONNECT_LIMIT;
 use super::way::Way;
+use crate::call::CONNECT_LIMIT;
 
 /// A connection that nobody used for this long is closed.
 const IDLE: Duration = Duration::from_secs(4);

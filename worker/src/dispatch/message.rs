@@ -95,8 +95,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::call::FirstByte;
     use crate::destination::Destination;
-    use crate::dispatch::FirstByte;
 
     const SCHEDULE: &str = "00000000-0000-0000-0000-00000000000b";
     const RUN: &str = "00000000-0000-0000-0000-00000000000a";

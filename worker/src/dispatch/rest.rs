@@ -29,8 +29,9 @@ use url::Url;
 use super::http::{HttpClient, Outgoing, TooSlow, add_default_headers, causes_of};
 use super::target::{AddressRefused, Resolver, TargetPolicy, Unresolved, judge_literal};
 use super::way::Way;
-use super::{Answer, Call, Dispatch, cloudevents, tls};
+use super::{Dispatch, cloudevents, tls};
 use crate::Settings;
+use crate::call::{Answer, Call};
 
 /// Bytes of a response that are read so that its connection can be used again; beyond them it is closed.
 const RESPONSE_LIMIT: usize = 64 * 1024;

@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tower::Service;
 use url::Url;
 
-use super::CONNECT_LIMIT;
 use super::target::Resolver;
+use crate::call::CONNECT_LIMIT;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 

@@ -6,7 +6,6 @@
 //!
 //! Every command sent here may be executed twice, so one that met a dead connection is sent again.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +13,10 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation};
 use tokio::sync::Mutex;
 
+use super::patience::{DIAL_LIMIT, REPLY_LIMIT, within};
 use super::servers::Servers;
 use crate::bus::BusError;
 
-/// For name resolution, TCP, TLS and AUTH together.
-pub(super) const DIAL_LIMIT: Duration = Duration::from_secs(2);
-/// For one answer.
-pub(super) const REPLY_LIMIT: Duration = Duration::from_secs(1);
 /// For a command with all it needs, also the wait for another caller who dials.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 
@@ -109,12 +105,4 @@ struct Failed {
     error: RedisError,
     /// Whether the connection had served before.
     reused: bool,
-}
-
-/// `work`, or a timeout error after `limit`.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    match tokio::time::timeout(limit, work).await {
-        Ok(outcome) => outcome,
-        Err(_elapsed) => Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
-    }
 }

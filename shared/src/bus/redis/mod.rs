@@ -12,6 +12,7 @@
 
 mod commands;
 mod message;
+mod patience;
 mod rehearsal;
 mod scripts;
 mod servers;

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::commands::{DIAL_LIMIT, REPLY_LIMIT, Request, within};
+use super::commands::Request;
+use super::patience::{DIAL_LIMIT, REPLY_LIMIT, within};
 use super::scripts::Scripts;
 use super::{Names, RedisBus};
 use crate::bus::presence::WorkerPresence;

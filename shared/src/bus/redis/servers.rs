@@ -5,7 +5,7 @@ use ::redis::{Client, Cmd, ErrorKind, IntoConnectionInfo, RedisError, RedisResul
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::Mutex;
 
-use super::commands::{DIAL_LIMIT, REPLY_LIMIT, within};
+use super::patience::{DIAL_LIMIT, REPLY_LIMIT, within};
 use crate::model::redis_url::{RedisUrl, Topology};
 
 /// Host and port.

@@ -18,8 +18,9 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Names;
-use super::commands::{Commands, DIAL_LIMIT, REPLY_LIMIT, within};
+use super::commands::Commands;
 use super::message::Message;
+use super::patience::{DIAL_LIMIT, REPLY_LIMIT, within};
 use super::servers::{Server, Servers};
 use crate::bus::stage::{RunStage, StageFeed, StageNews};
 use crate::bus::subscription::Feed;

@@ -21,11 +21,12 @@ use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::task::MessageFormat;
 use reveille_shared::runtime::Context;
 
-use self::producer::{Key, Producer, Producers};
-use self::settings::patience_of;
+use self::producer::{Producer, Producers};
+use self::settings::{Key, patience_of};
 use super::pool::Kept;
 use super::target::TargetPolicy;
-use super::{Answer, Call, Dispatch, cloudevents};
+use super::{Dispatch, cloudevents};
+use crate::call::{Answer, Call, deadline_of};
 
 /// Between two looks whether a full queue has room again.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(20);
@@ -51,7 +52,7 @@ impl Kafka {
         let connection = &call.definition.task.connection;
         let topic = connection.topic.as_deref().filter(|topic| !topic.is_empty());
         let topic = topic.ok_or_else(|| Outcome::new(OutcomeCode::Refused, "connection.topic is missing"))?;
-        let patience = patience_of(crate::exit::deadline_of(&call.definition.task));
+        let patience = patience_of(deadline_of(&call.definition.task));
         let key = Key { endpoint: call.destination.endpoint.clone(), patience };
         let producer = self.producers.get(&key, topic).await?;
         let sent = self.send(call, topic, &producer).await.inspect_err(|outcome| self.spoilt(&producer, outcome))?;

@@ -22,7 +22,7 @@ use reveille_shared::runtime::Context;
 use reveille_shared::runtime::lifecycle::Lifecycle;
 
 use super::failure;
-use super::settings::config;
+use super::settings::{Key, config};
 use super::turns::Turns;
 use crate::destination::Endpoint;
 use crate::dispatch::pool::{Kept, Pool};
@@ -36,13 +36,6 @@ const METADATA_LIMIT: Duration = Duration::from_secs(5);
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// How often the addresses of a producer in use are judged again.
 const JUDGED_FOR: Duration = Duration::from_secs(60);
-
-/// What one producer serves: its records wait as long as the task's timeout allows.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) endpoint: Endpoint,
-    pub(super) patience: Duration,
-}
 
 /// The producers of this worker.
 pub(super) struct Producers {

@@ -4,12 +4,19 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 
-use super::producer::Key;
+use crate::destination::Endpoint;
 
 /// A producer gives a record up this long before the attempt's own deadline, so that its reason is known.
 const MARGIN: Duration = Duration::from_millis(500);
 /// Less than this librdkafka does not take.
 const LEAST: Duration = Duration::from_millis(10);
+
+/// What one producer serves: its records wait as long as the task's timeout allows.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) endpoint: Endpoint,
+    pub(super) patience: Duration,
+}
 
 /// How long the records of an attempt with this deadline may wait. In whole seconds where it can be: each patience
 /// needs a producer of its own.

@@ -5,7 +5,8 @@ use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::task::{MessageFormat, RedisMode};
 
-use crate::dispatch::{Answer, Call, cloudevents};
+use crate::call::{Answer, Call};
+use crate::dispatch::cloudevents;
 
 /// A message as commands.
 pub(super) enum Message {

@@ -18,9 +18,10 @@ use reveille_shared::runtime::Context;
 
 use self::command::{Message, judge};
 use self::connect::Dialler;
+use super::Dispatch;
 use super::pool::Pool;
 use super::target::TargetPolicy;
-use super::{Answer, CONNECT_LIMIT, Call, Dispatch};
+use crate::call::{Answer, CONNECT_LIMIT, Call};
 use crate::destination::Endpoint;
 
 /// Nodes of a cluster asked for one message, at most: the first knows the right one, unless the slot is moving.
