@@ -1,9 +1,17 @@
 //! The statements about runs: claim, settle, renew. Those that read are the same on both databases.
 
-/// Claims up to `$2` runs. Cost O(batch log n + priorities in use): a loose index scan finds the
-/// priorities in use, a lateral range per priority takes their due rows, neither future rows nor the
-/// rest of the due ones are touched. At most half of the batch are expired leases, so that neither
-/// starves the other.
+/// Claims runs that are due or whose lease is over.
+///
+/// `$1` now, `$2` how many at most, `$3` who claims, `$4` the lease in ms, `$5` the queues.
+///
+/// 1. `band`: the priorities in use, from one to the next lower (a loose index scan).
+/// 2. `expired`: runs whose lease is over, half of the batch at most, so that neither starves the other.
+/// 3. `ready`: what is due, highest priority first, oldest first within it; a range of the index per priority, so neither
+///    future rows nor the rest of the due ones are touched. Cost O(batch log n + priorities in use).
+/// 4. `taken`: the write, with the next token.
+///
+/// Locks: the rows it takes, no schedule. No race: `SKIP LOCKED` leaves out what another claim, a settle or a change of
+/// the schedule holds, and a row that was locked is judged once more as it is by then, so two claims never take one run.
 pub const RUN_CLAIM: &str = concat!(
     "WITH RECURSIVE ",
     clock!(),
@@ -157,8 +165,11 @@ SELECT c.now, (SELECT min(due_at) FROM armed) AS armed_at, d.ord, d.to_state, d.
     };
 }
 
-/// The one exit. `exit`: 0 finish, 1 retry, 2 hand back, 3 postpone. Answers the runs that were settled, by their place
-/// in the batch.
+/// The one exit. Answers the runs that were settled, by their place in the batch.
+///
+/// `$1` now, `$2` retention in ms, `$23` that of dead letters. The rest are columns of the batch, named in `found` in the
+/// order of their numbers, `$24` (pauses) last. `exit`: 0 finish, 1 retry, 2 hand back, 3 postpone; `next_at` and
+/// `next_after` say when the successor is due, of which at most one is given.
 ///
 /// 1. `found`: the runs as they are, each by its id, while the token holds. Nothing is locked yet: which schedule a
 ///    run belongs to never changes.
@@ -168,6 +179,10 @@ SELECT c.now, (SELECT min(due_at) FROM armed) AS armed_at, d.ord, d.to_state, d.
 /// 3. `decided`: what each comes to, in run id order, in which renewals write too.
 /// 4. `settled`: the write, fenced by the token once more: what another claim took meanwhile is left out, and out of
 ///    all that follows from here.
+///
+/// No race: what is read before the schedule's lock is only which schedule a run has; a run that another claim took, or
+/// that was settled before, has another token or no lease, and matches neither `found` nor `settled`. No deadlock:
+/// everybody locks schedules before runs, and each in id order.
 ///
 /// A one-shot that ends leaves its schedule alone: that it is over, and how, is read from this very run.
 pub const RUN_SETTLE: &str = run_settle!("");
@@ -186,7 +201,8 @@ SELECT i.ord, r.state, r.lease_until IS NOT NULL AS is_held
   FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS i (run_id, token, ord)
   JOIN runs r ON r.id = i.run_id AND r.lease_token = i.token";
 
-/// Prolongs leases that are still held, in run id order, in which settles write too. Answers the places in the batch of
+/// Prolongs leases that are still held, in run id order, in which settles write too: `$2` runs, `$3` their tokens, `$4` the
+/// lease in ms. Answers the places in the batch of
 /// leases that are held, and whether they were prolonged: not while somebody else holds the row.
 pub const RUN_RENEW: &str = concat!(
     "WITH ",

@@ -152,6 +152,19 @@ SELECT c.now, 2, i.ord, f.*
 }
 
 /// Registers a batch by client key.
+///
+/// `$1` now; the rest are columns of the batch, named in `registration_columns` in the order of their numbers, but for
+/// `$15`: how long after now to arm, where `$14` (`arm_at`) does not say when. `unchanged`: 0 keep, 1 arm again once the
+/// instant has passed, 2 always arm again.
+///
+/// 1. `upserted`: the schedules that are new or other than before, in the order of their client keys.
+/// 2. `written`: the same with their places in the batch.
+/// 3. `armed`: their pending runs, each put in the place of the one before, if there is one.
+/// 4. `told`: the history, where it is asked for.
+///
+/// Locks: schedules by client key, then their pending runs. No race: the unique index of client keys lets one of two
+/// inserts in and makes the other an update of what the first committed; `runs_armed` does the same for the pending run,
+/// against a settle that arms meanwhile. A settle under way holds the schedule's lock first.
 pub const SCHEDULE_UPSERT: &str = concat!(
     "WITH ",
     clock!(),
