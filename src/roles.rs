@@ -14,11 +14,13 @@ use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
 use reveille_shared::bus::redis::RedisBus;
 use reveille_shared::model::task::{BodyMode, TaskKind};
+use reveille_shared::model::zone::rules;
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::seal::Sealer;
 use reveille_shared::runtime::telemetry::Metrics;
+use reveille_shared::runtime::tzdata;
 use reveille_shared::store::{self, Store, StoreError, StoreSettings};
 use reveille_worker::Connections;
 use tokio::time::timeout;
@@ -71,6 +73,8 @@ impl Role {
 pub(crate) async fn run(role: Role, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     make_data_dir(settings)?;
+    rules::set_current(Arc::new(tzdata::open(&settings.tzdata).context("--tzdata")?));
+    rules::settle();
     let _lock = if role == Role::Serve { data::lock(&settings.database()).await? } else { None };
     let mut process = Process::new(role, settings, sealing::sealer(settings, role == Role::Serve)?)?;
     let name = settings.worker_name.clone().unwrap_or_else(worker_name);
@@ -187,6 +191,8 @@ impl<'a> Process<'a> {
         }
         ops::register(&self.metrics, role.name(), store.clone());
         let context = self.context(store.clone(), bus);
+        let following = tzdata::follow(settings.tzdata.clone(), self.clock.clone(), self.lifecycle.closing().clone());
+        self.lifecycle.spawn_attendant("time zone rules", following);
         if role.runs(Role::Api) {
             door.open(reveille_api::router(context.clone(), self.api_settings()));
         }
@@ -231,7 +237,7 @@ impl<'a> Process<'a> {
 
     /// One line per fact, none of them a secret.
     fn log_facts(&self) {
-        let settings = self.settings;
+        let (settings, rules) = (self.settings, rules::current());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), role = self.role.name(), "reveille starts");
         tracing::info!(database = redacted(&settings.database()), "schedules and runs are kept in the database");
         match &settings.redis_url {
@@ -241,9 +247,10 @@ impl<'a> Process<'a> {
             None => tracing::info!("wake-ups stay in this process: there is no redis"),
         }
         tracing::info!(
-            tzdb = chrono_tz::IANA_TZDB_VERSION,
+            rules = %rules.version(),
+            origin = rules.origin(),
             default_timezone = settings.default_timezone,
-            "time zones are built in"
+            "time zones are read by these rules"
         );
         if self.role.runs(Role::Worker) {
             let concurrency = settings.concurrency;

@@ -23,6 +23,7 @@ use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, 
 use reveille_shared::model::access::Scope;
 use reveille_shared::runtime::fault::Faults;
 use reveille_shared::runtime::seal::SealingKey;
+use reveille_shared::runtime::tzdata::Source;
 use reveille_worker::Secrets;
 use uuid::Uuid;
 
@@ -193,6 +194,10 @@ pub(crate) struct Settings {
     /// Zone of schedules that name none
     #[arg(long, env = "REVEILLE_DEFAULT_TIMEZONE", value_name = "ZONE", default_value = "UTC", value_parser = timezone, global = true)]
     pub(crate) default_timezone: String,
+
+    /// Rules of time zones: `auto` (the newer of the machine's and those in the binary), `system`, `bundled`, or a folder
+    #[arg(long, env = "REVEILLE_TZDATA", value_name = "SOURCE", default_value = "auto", global = true)]
+    pub(crate) tzdata: Source,
 
     /// What a target receives when its task does not say: the task's data, or the whole schedule document
     #[arg(long, env = "REVEILLE_DEFAULT_BODY", value_name = "BODY", default_value = "data", global = true)]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use reveille_shared::model::access::Scope;
 use reveille_shared::model::redis_url::password_range;
+use reveille_shared::model::zone::Zone;
+use reveille_shared::model::zone::rules::Rules;
 use tracing_subscriber::EnvFilter;
 
 /// A URL without its passwords, for logs.
@@ -98,8 +100,8 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn timezone(text: &str) -> Result<String, String> {
-    let zone: chrono_tz::Tz = text.parse().map_err(|_| "not a name of the IANA time zone database".to_owned())?;
-    Ok(zone.name().to_owned())
+    let zone = Zone::parse(text, &Rules::bundled());
+    Ok(zone.map_err(|_| "not a name of the IANA time zone database".to_owned())?.name().to_owned())
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {

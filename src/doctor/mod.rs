@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use reveille_shared::runtime::clock::{Clock, SystemClock};
+use chrono::{DateTime, Datelike};
+use reveille_shared::runtime::clock::{Clock, SystemClock, wall_ms};
+use reveille_shared::runtime::tzdata;
 use reveille_shared::store::WakeReading;
 use serde::Serialize;
 
@@ -72,7 +74,7 @@ impl Finding {
 /// # Errors
 /// When the findings cannot be printed.
 pub(crate) async fn run(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
-    let mut findings = vec![configuration(settings)];
+    let mut findings = vec![configuration(settings), time_zones(settings)];
     findings.extend(settings.connections.iter().flat_map(|path| named_connections(path)));
     let deadline = Deadline::after(PATIENCE);
     let (read, heard) = tokio::join!(store::examine(settings, &deadline, &mut findings), bus::ask(settings, &deadline));
@@ -89,6 +91,33 @@ fn configuration(settings: &Settings) -> Finding {
     let file = settings.config.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
     let database = redacted(&settings.database());
     Finding::good("configuration", format!("sound; database {database}, redis {redis}, file {file}"))
+}
+
+/// By which rules time zones are read here.
+fn time_zones(settings: &Settings) -> Finding {
+    const SUBJECT: &str = "time zones";
+    let rules = match tzdata::open(&settings.tzdata) {
+        Ok(rules) => rules,
+        Err(error) => {
+            return Finding::bad(SUBJECT, error.to_string(), "correct --tzdata: auto, system, bundled or a folder");
+        }
+    };
+    let text = format!("read by the rules {} ({})", rules.version(), rules.origin());
+    match is_old(rules.version().year(), wall_ms()) {
+        false => Finding::good(SUBJECT, text),
+        true => Finding::notable(
+            SUBJECT,
+            text + ", which are about a year old or older",
+            "upgrade the package tzdata of this machine, or this service: zones whose rules changed since fire wrongly",
+        ),
+    }
+}
+
+/// A release names its year alone, and there is one early in every year: nine months later the last one of the year
+/// before is about a year old.
+fn is_old(year: i32, now_ms: i64) -> bool {
+    const NINE_MONTHS_MS: i64 = 274 * 86_400_000;
+    DateTime::from_timestamp_millis(now_ms - NINE_MONTHS_MS).is_some_and(|then| year < then.year())
 }
 
 /// The connections that tasks may name; those that no process of this build starts with, one by one.
@@ -139,4 +168,17 @@ fn spoken(ms: i64) -> String {
 fn relative(at: i64, reading: &WakeReading) -> String {
     let ms = at - reading.now;
     if ms >= 0 { format!("in {}", spoken(ms)) } else { format!("{} ago", spoken(ms)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_old_when_those_of_the_next_year_are_nine_months_old() {
+        let at = |text: &str| text.parse::<DateTime<chrono::Utc>>().unwrap().timestamp_millis();
+        assert!(!is_old(2025, at("2026-09-30T00:00:00Z")));
+        assert!(is_old(2025, at("2026-10-15T00:00:00Z")));
+        assert!(!is_old(2026, at("2026-11-27T00:00:00Z")));
+    }
 }

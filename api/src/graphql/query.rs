@@ -3,6 +3,7 @@
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 use reveille_shared::model::schedule::ClientKey;
+use reveille_shared::model::zone::rules;
 use reveille_shared::store::ScheduleFilter;
 
 use super::errors::{failure, found};
@@ -26,6 +27,8 @@ pub(crate) struct Query;
 #[derive(SimpleObject)]
 struct Preview {
     occurrences: Vec<Occurrence>,
+    /// Version of the rules of time zones (the IANA database) by which they were found.
+    zone_rules: String,
 }
 
 #[Object]
@@ -86,7 +89,10 @@ impl Query {
         let service: &Service = ctx.data()?;
         let instants = timing.document().and_then(|document| service.preview(document.as_bytes()));
         let instants = instants.map_err(|problem| failure(&problem))?;
-        Ok(Preview { occurrences: instants.into_iter().map(Occurrence::from).collect() })
+        Ok(Preview {
+            occurrences: instants.into_iter().map(Occurrence::from).collect(),
+            zone_rules: rules::current().version().to_string(),
+        })
     }
 
     /// The wake state as this process sees it.

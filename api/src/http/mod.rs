@@ -12,6 +12,7 @@ mod runs;
 mod schedules;
 mod schema;
 mod shelter;
+mod timezones;
 
 use std::sync::Arc;
 
@@ -83,6 +84,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(history::list))
         .routes(routes!(runs::wake))
         .routes(routes!(runs::workers))
+        .routes(routes!(timezones::list))
 }
 
 /// What the routes say of themselves.

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{RawQuery, Request};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use reveille_shared::model::zone::rules;
 use reveille_shared::store::{ScheduleFilter, Selection};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -100,7 +101,7 @@ pub(super) async fn preview(Acting(service): Acting, request: Request) -> Result
         .into_iter()
         .map(|instant| json!({"at": view::rfc3339(instant.at), "local": instant.local, "note": instant.note}))
         .collect();
-    Ok(Json(json!({"occurrences": occurrences})))
+    Ok(Json(json!({"occurrences": occurrences, "zone_rules": rules::current().version().to_string()})))
 }
 
 /// Show a schedule

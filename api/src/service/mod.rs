@@ -247,6 +247,15 @@ impl Service {
         Ok(request.timing.preview(from, request.count))
     }
 
+    /// The database's now, as this process estimates it.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn now(&self) -> Result<UnixMs, Problem> {
+        self.caller.needs(Scope::Read)?;
+        Ok(self.context.clock.now_ms())
+    }
+
     /// The wake state as this process sees it.
     ///
     /// # Errors

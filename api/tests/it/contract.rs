@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use reveille_shared::model::zone::rules;
 use serde_json::{Value, json};
 
 use crate::support::{Api, START, document};
@@ -221,4 +222,28 @@ async fn the_wake_state_is_shown() {
         api.get("/wake").await.json["next_ms"] == START + 30_000
     })
     .await;
+}
+
+#[tokio::test]
+async fn time_zones_are_listed_with_the_rules_they_are_read_by() {
+    let api = Api::start().await;
+    let shown = api.get("/timezones").await.json;
+    let (version, origin) = (shown["version"].as_str().unwrap(), shown["origin"].as_str().unwrap());
+    assert_eq!((version, origin), (rules::current().version().to_string().as_str(), "bundled"));
+    let zones = shown["zones"].as_array().unwrap();
+    let named = |name: &str| zones.iter().find(|zone| zone["name"] == name).unwrap().clone();
+    assert_eq!(named("Asia/Kathmandu")["offset"], "+05:45");
+    let berlin = json!({
+        "name": "Europe/Berlin", "offset": "+01:00", "next_change_at": "2027-03-28T01:00:00.000Z", "next_offset": "+02:00",
+    });
+    assert_eq!(named("Europe/Berlin"), berlin);
+    let vancouver =
+        json!({"name": "America/Vancouver", "offset": "-07:00", "next_change_at": null, "next_offset": null});
+    assert_eq!(named("America/Vancouver"), vancouver);
+    let preview = json!({"type": "cron", "schedule": "0 9 * * *", "timezone": "America/Vancouver", "from": "2027-01-15T08:00:00Z"});
+    let preview = api.post("/schedules/preview", &preview).await.json;
+    assert_eq!(
+        (preview["zone_rules"].as_str(), &preview["occurrences"][0]["at"]),
+        (Some(version), &json!("2027-01-15T16:00:00.000Z"))
+    );
 }

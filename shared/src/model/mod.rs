@@ -6,6 +6,7 @@ pub mod brokers;
 pub mod cron;
 pub mod document;
 pub mod history;
+pub mod late_cause;
 pub mod lateness;
 pub mod policy;
 pub mod redis_url;
@@ -13,6 +14,7 @@ pub mod run;
 pub mod schedule;
 pub mod secret;
 pub mod task;
+pub(crate) mod text;
 pub mod timing;
 pub mod traceparent;
 pub mod zone;
@@ -25,3 +27,8 @@ pub type ScheduleId = uuid::Uuid;
 
 /// Identity of a run, the same over all its attempts: the idempotency key a target sees.
 pub type RunId = uuid::Uuid;
+
+/// Whether a field says nothing, so that it need not be written.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

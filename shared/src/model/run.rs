@@ -14,8 +14,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lateness::LateCause;
+use super::late_cause::LateCause;
 use super::schedule::ScheduleState;
+pub use super::timing::Successor;
 use super::{RunId, ScheduleId, UnixMs};
 
 /// State of a run. The discriminants are the database's codes.
@@ -311,15 +312,6 @@ impl Exit {
             Self::HandBack { .. } => None,
         }
     }
-}
-
-/// When a recurring schedule fires next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Successor {
-    /// At this instant (cron).
-    At(UnixMs),
-    /// This many milliseconds after the settle, by the database's clock (delay-recur).
-    AfterMs(i64),
 }
 
 /// One dispatch of a run: the run's timeline, and kept together with the outcome its exit names when it failed.

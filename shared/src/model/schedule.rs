@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
 use super::task::Task;
 use super::timing::TimingKind;
 use super::traceparent::{self, TraceParent};
@@ -74,10 +75,6 @@ fn default_queue() -> String {
 
 fn is_default_queue(queue: &str) -> bool {
     queue == DEFAULT_QUEUE
-}
-
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// State of a schedule. The discriminants are the database's codes.

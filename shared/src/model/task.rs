@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::schedule::is_default;
+use super::is_default;
 
 /// Seconds between attempts when the document names none.
 pub const DEFAULT_RETRY_WAIT_S: u64 = 60;

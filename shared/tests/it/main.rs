@@ -42,6 +42,7 @@ mod timing;
 mod tls;
 mod wake_model;
 mod wake_waiter;
+mod zone_rules;
 
 use std::time::Duration;
 

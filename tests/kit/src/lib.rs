@@ -25,6 +25,7 @@ mod redis;
 mod relay;
 mod scratch;
 mod subscriber;
+mod tzdata;
 
 pub use eventually::{eventually, eventually_some};
 pub use kafka::Kafka;
@@ -38,3 +39,4 @@ pub use redis::Redis;
 pub use relay::Relay;
 pub use scratch::scratch_dir;
 pub use subscriber::{Heard, Subscriber};
+pub use tzdata::{copy_zones, tzdata};

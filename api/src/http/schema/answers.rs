@@ -203,6 +203,9 @@ pub(in crate::http) struct TriggeredAnswer {
 pub(in crate::http) struct PreviewAnswer {
     /// In order of time; fewer than asked for when there are no more.
     occurrences: Vec<Occurrence>,
+    /// Version of the rules of time zones (the IANA database) by which they were found.
+    #[schema(example = "2026f")]
+    zone_rules: String,
 }
 
 /// An instant at which a timing fires.
@@ -362,7 +365,7 @@ pub(super) fn instant() -> RefOr<Schema> {
     field(rfc3339(ObjectBuilder::new().schema_type(Type::String)))
 }
 
-fn instant_or_null() -> RefOr<Schema> {
+pub(super) fn instant_or_null() -> RefOr<Schema> {
     field(rfc3339(any_of([Type::String, Type::Null])))
 }
 

@@ -10,6 +10,7 @@ mod document;
 mod history;
 mod problems;
 mod query;
+mod timezones;
 mod workers;
 
 pub(super) use self::answers::{
@@ -22,6 +23,7 @@ pub(super) use self::problems::{
     BadQuery, InvalidDocument, InvalidTiming, NoRun, NoSchedule, NoneMatched, ScheduleConflict, WrongState,
 };
 pub(super) use self::query::{ClientFilter, ListParameters, Preferences, RunsPage};
+pub(super) use self::timezones::TimezonesAnswer;
 pub(super) use self::workers::WorkerAnswer;
 
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};

@@ -51,7 +51,7 @@ impl CronExpression {
 
     /// The first instant strictly after `from_s` (unix seconds); `None` when none is left, at the latest
     /// after the year 2100, where the calendar ends.
-    pub fn next_after(&self, zone: Zone, from_s: i64) -> Option<Fire> {
+    pub fn next_after(&self, zone: &Zone, from_s: i64) -> Option<Fire> {
         search::next_after(&self.calendar, self.interval, zone, from_s)
     }
 }

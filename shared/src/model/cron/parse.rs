@@ -1,7 +1,7 @@
 //! The text of a cron expression: fields to bit sets, and bit sets to the `cron` crate's dialect.
 
 use super::CronError;
-use crate::model::timing::quoted;
+use crate::model::text::quoted;
 
 /// Longest expression read, in bytes; every field written out in full stays far below.
 const MAX_LENGTH: usize = 1024;

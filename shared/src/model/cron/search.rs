@@ -60,7 +60,7 @@ impl Calendar {
 }
 
 /// The first fire strictly after `from_s`.
-pub(super) fn next_after(calendar: &Calendar, interval: bool, zone: Zone, from_s: i64) -> Option<Fire> {
+pub(super) fn next_after(calendar: &Calendar, interval: bool, zone: &Zone, from_s: i64) -> Option<Fire> {
     if from_s >= LAST_S {
         return None;
     }
@@ -84,7 +84,7 @@ pub(super) fn next_after(calendar: &Calendar, interval: bool, zone: Zone, from_s
 fn next_on_the_clock(
     calendar: &Calendar,
     interval: bool,
-    zone: Zone,
+    zone: &Zone,
     mut wall: NaiveDateTime,
     from_s: i64,
 ) -> Option<Fire> {
@@ -122,7 +122,7 @@ fn pass_after(overlap: &Overlap, wall: NaiveDateTime, from_s: i64) -> (i64, Opti
     (overlap.second_s, Some(Shift::SecondPass(wall)))
 }
 
-fn first_of_second_pass(calendar: &Calendar, zone: Zone, overlap: &Overlap) -> Option<Fire> {
+fn first_of_second_pass(calendar: &Calendar, zone: &Zone, overlap: &Overlap) -> Option<Fire> {
     let wall = calendar.next(overlap.from - TimeDelta::seconds(1))?;
     match zone.resolve(wall)? {
         WallTime::Twice(same) if wall < overlap.until => {

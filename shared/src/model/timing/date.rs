@@ -2,7 +2,8 @@
 
 use chrono::{FixedOffset, NaiveDate, NaiveDateTime};
 
-use super::{UnixMs, quoted};
+use super::UnixMs;
+use crate::model::text::quoted;
 use crate::model::zone::{WallTime, Zone};
 
 /// Dates end here however late they are registered; within it, 100 years from now.
@@ -28,7 +29,7 @@ pub(super) enum DateShift {
 
 /// Reads `YYYY-MM-DDThh:mm:ss[.fff][offset]`. A fraction finer than a millisecond is rounded up, so that
 /// nothing fires early.
-pub(super) fn parse(text: &str, zone: Zone) -> Result<Date, String> {
+pub(super) fn parse(text: &str, zone: &Zone) -> Result<Date, String> {
     let text = text.trim();
     let form = || format!("{} is not {FORM}", quoted(text));
     let (wall_text, rest) = text.split_at_checked(19).ok_or_else(form)?;
@@ -50,7 +51,7 @@ pub(super) fn parse(text: &str, zone: Zone) -> Result<Date, String> {
     Ok(Date { at, shift })
 }
 
-fn local_instant(wall: NaiveDateTime, zone: Zone) -> Option<(i64, Option<DateShift>)> {
+fn local_instant(wall: NaiveDateTime, zone: &Zone) -> Option<(i64, Option<DateShift>)> {
     Some(match zone.resolve(wall)? {
         WallTime::Once(instant_s) => (instant_s, None),
         WallTime::Twice(overlap) => (overlap.first_s, Some(DateShift::First(wall))),

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::UnixMs;
 use super::cron::CronExpression;
-use super::run::Successor;
-use super::zone::Zone;
+use super::text::quoted;
+use super::zone::rules::Rules;
+use super::zone::{self, UnknownZone, Zone};
 use date::Date;
 
 /// How far ahead of its registration a date or a delay may lie.
@@ -117,18 +118,36 @@ pub struct PreviewedInstant {
     pub note: Option<String>,
 }
 
+/// When a recurring schedule fires next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// At this instant (cron).
+    At(UnixMs),
+    /// This many milliseconds after the settle, by the database's clock (delay-recur).
+    AfterMs(i64),
+}
+
 impl Timing {
-    /// Parses the registered text.
+    /// Parses the registered text, by the rules of time zones that the process has.
     ///
     /// # Errors
     /// [`TimingError::Schedule`] or [`TimingError::Timezone`] with a sentence for the caller;
     /// [`TimingError::NeverFires`] for a cron expression that matches no day of any year, such as 30 February.
     pub fn parse(kind: TimingKind, schedule: &str, timezone: &str) -> Result<Self, TimingError> {
-        let zone = Zone::parse(timezone)?;
+        Self::parse_by(&zone::rules::current(), kind, schedule, timezone)
+    }
+
+    /// The same by these rules of time zones in place of the process's.
+    ///
+    /// # Errors
+    /// As [`Timing::parse`].
+    pub fn parse_by(rules: &Rules, kind: TimingKind, schedule: &str, timezone: &str) -> Result<Self, TimingError> {
+        let zone =
+            Zone::parse(timezone, rules).map_err(|error: UnknownZone| TimingError::Timezone(error.to_string()))?;
         let when = match kind {
-            TimingKind::Cron => When::Cron(parse_cron(schedule, zone)?),
+            TimingKind::Cron => When::Cron(parse_cron(schedule, &zone)?),
             TimingKind::Now => When::Now,
-            TimingKind::Date => When::Date(date::parse(schedule, zone).map_err(TimingError::Schedule)?),
+            TimingKind::Date => When::Date(date::parse(schedule, &zone).map_err(TimingError::Schedule)?),
             TimingKind::Delay => When::Delay(parse_delay(schedule, 0)?),
             TimingKind::DelayRecur => When::DelayRecur(parse_delay(schedule, 1)?),
         };
@@ -161,7 +180,7 @@ impl Timing {
     /// cron expression without further instants.
     pub fn next_after(&self, after: UnixMs) -> Option<UnixMs> {
         let When::Cron(expression) = &self.when else { return None };
-        let fire = expression.next_after(self.zone, after.div_euclid(1000))?;
+        let fire = expression.next_after(&self.zone, after.div_euclid(1000))?;
         fire.at_s.checked_mul(1000)
     }
 
@@ -196,7 +215,7 @@ impl Timing {
     }
 }
 
-fn parse_cron(text: &str, zone: Zone) -> Result<CronExpression, TimingError> {
+fn parse_cron(text: &str, zone: &Zone) -> Result<CronExpression, TimingError> {
     let expression = CronExpression::parse(text).map_err(|error| TimingError::Schedule(error.to_string()))?;
     expression.next_after(zone, -1).ok_or(TimingError::NeverFires)?;
     Ok(expression)
@@ -215,14 +234,6 @@ fn parse_delay(text: &str, least_s: i64) -> Result<i64, TimingError> {
         return Err(TimingError::Schedule(message));
     }
     Ok(delay_s * 1000)
-}
-
-/// The caller's text inside a message: short, on one line.
-pub(super) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 40;
-    let shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    let more = if text.chars().nth(LONGEST).is_some() { "…" } else { "" };
-    format!("`{shown}{more}`")
 }
 
 impl fmt::Display for TimingKind {

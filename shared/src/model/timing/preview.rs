@@ -8,7 +8,7 @@ use crate::model::cron::{CronExpression, Shift};
 use crate::model::zone::Zone;
 
 pub(super) fn preview(timing: &Timing, from: UnixMs, count: usize) -> Vec<PreviewedInstant> {
-    let zone = timing.zone;
+    let zone = &timing.zone;
     match &timing.when {
         When::Cron(expression) => calendar(expression, zone, from).take(count).collect(),
         When::Now => instant(zone, Some(from), None).into_iter().take(count).collect(),
@@ -21,13 +21,13 @@ pub(super) fn preview(timing: &Timing, from: UnixMs, count: usize) -> Vec<Previe
     }
 }
 
-fn calendar(expression: &CronExpression, zone: Zone, from: UnixMs) -> impl Iterator<Item = PreviewedInstant> {
+fn calendar(expression: &CronExpression, zone: &Zone, from: UnixMs) -> impl Iterator<Item = PreviewedInstant> {
     let first = expression.next_after(zone, from.div_euclid(1000));
     let fires = std::iter::successors(first, move |fire| expression.next_after(zone, fire.at_s));
     fires.map_while(move |fire| instant(zone, fire.at_s.checked_mul(1000), fire.shift.map(cron_note)))
 }
 
-fn recurrence(zone: Zone, from: UnixMs, delay_ms: i64) -> impl Iterator<Item = PreviewedInstant> {
+fn recurrence(zone: &Zone, from: UnixMs, delay_ms: i64) -> impl Iterator<Item = PreviewedInstant> {
     (1..).map_while(move |repetition: i64| {
         let at = delay_ms.checked_mul(repetition).and_then(|passed_ms| from.checked_add(passed_ms));
         let note =
@@ -37,7 +37,7 @@ fn recurrence(zone: Zone, from: UnixMs, delay_ms: i64) -> impl Iterator<Item = P
 }
 
 /// `None` beyond the range of representable dates.
-fn instant(zone: Zone, at: Option<UnixMs>, note: Option<String>) -> Option<PreviewedInstant> {
+fn instant(zone: &Zone, at: Option<UnixMs>, note: Option<String>) -> Option<PreviewedInstant> {
     let at = at?;
     Some(PreviewedInstant { at, local: zone.rfc3339(at)?, note })
 }

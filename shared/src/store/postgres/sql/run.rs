@@ -85,7 +85,7 @@ decided AS MATERIALIZED (
          CASE WHEN o.exit = 0 OR l.live AND o.exit IN (1, 3) THEN o.outcome WHEN l.live THEN NULL ELSE 'replaced' END
            AS to_outcome,
          -- dead letters have a retention of their own, and so has what is read with them
-         c.now + CASE WHEN o.exit = 0 AND o.state = 4 THEN $23 ELSE $2 END AS prune_at
+         c.now + CASE WHEN o.exit = 0 AND o.state = 4 THEN $23::bigint ELSE $2::bigint END AS prune_at
     FROM clock c CROSS JOIN owned o
     -- a triggered run may outlive a schedule that is over
    CROSS JOIN LATERAL (SELECT coalesce(o.is_current AND (o.owner_state = 0 AND NOT o.paused
