@@ -294,3 +294,26 @@ async fn the_documentation_is_read_without_a_key() {
     assert_eq!((status("/docs").await, status("/openapi.json").await), (200, 200));
     assert_eq!(status("/schedules").await, 401);
 }
+
+/// Whoever reads the log as JSON reckons with what is in it.
+#[tokio::test]
+async fn a_log_in_json_has_numbers_as_numbers() {
+    let dir = scratch_dir("json-log");
+    // The recheck that is as frequent as the lease demands is told in milliseconds.
+    let args =
+        ["serve", "--listen", "127.0.0.1:0", "--log", "json", "--recheck", "60s", "--lease", "20s", "--data-dir"];
+    let process = reveille(&args).args([&dir]).with_ready_file().start();
+    process.wait_ready(PATIENCE).await;
+    process.sigterm();
+    process.wait_exit(PATIENCE).await;
+    let log = process.stderr();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let is_text =
+        |line: &serde_json::Value, field: &str| line[field].as_str().is_some_and(|text| text.parse::<f64>().is_ok());
+    for line in &lines {
+        let texts: Vec<&String> =
+            line.as_object().expect("an object").keys().filter(|field| is_text(line, field)).collect();
+        assert!(texts.is_empty(), "{texts:?} in {line}");
+    }
+    assert!(lines.iter().any(|line| line["recheck_ms"] == 20_000), "{log}");
+}
