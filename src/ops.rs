@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -21,9 +21,7 @@ use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::store::Store;
 
-use crate::telemetry;
-
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::{exposition, telemetry};
 
 /// A database that failed for longer than this makes a process unready.
 const FAILING: Duration = Duration::from_secs(3);
@@ -104,8 +102,15 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     (StatusCode::OK, "ready\n")
 }
 
-async fn metrics(State(health): State<Health>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPEN_METRICS)], health.metrics.render())
+/// In the text format of Prometheus, or in OpenMetrics for who asks for it.
+async fn metrics(State(health): State<Health>, headers: HeaderMap) -> impl IntoResponse {
+    let accepts: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let open_metrics = health.metrics.render();
+    let (kind, text) = match exposition::wants_open_metrics(&accepts.join(",")) {
+        true => (exposition::OPEN_METRICS, open_metrics),
+        false => (exposition::TEXT, exposition::as_text(&open_metrics)),
+    };
+    ([(CONTENT_TYPE, kind), (VARY, "Accept")], text)
 }
 
 /// How much is waiting and coming, as the leading monitor counted it last: any monitor answers, and none of them

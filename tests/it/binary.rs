@@ -53,6 +53,14 @@ async fn register(database_url: &str, target: &str) {
     store.close().await;
 }
 
+/// The metrics in the form that is asked for: its media type, and they.
+async fn accepting(address: &str, accept: &str) -> (String, String) {
+    let request = reqwest::Client::new().get(format!("http://{address}/metrics")).header("accept", accept);
+    let answer = request.send().await.expect("an answer");
+    let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+    (kind, answer.text().await.expect("text"))
+}
+
 #[tokio::test]
 async fn serve_delivers_what_is_stored_and_ends_cleanly() {
     let dir = scratch_dir("serve").join("not-there-yet");
@@ -68,7 +76,11 @@ async fn serve_delivers_what_is_stored_and_ends_cleanly() {
         assert_eq!(status, 200);
         assert!(metrics.contains("reveille_build_info{version="), "{metrics}");
         assert!(metrics.contains("reveille_store_statements_total{role=\"serve\"} "), "{metrics}");
-        assert!(metrics.ends_with("# EOF\n"));
+        assert!(metrics.contains("# TYPE reveille_build_info gauge\n"), "{metrics}");
+        let (kind, metrics) = accepting(address, "text/plain;q=0.5,application/openmetrics-text;version=1.0.0").await;
+        assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        assert!(metrics.contains("# TYPE reveille_build info\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+        assert_eq!(accepting(address, "*/*").await.0, "text/plain; version=0.0.4; charset=utf-8");
     }
 
     let receiver = Receiver::start().await;
