@@ -11,9 +11,8 @@ use async_trait::async_trait;
 use super::stage::{self, RunStage, StageFeed, StageNews, StageWatch};
 use super::subscription::{Feed, Subscription, channel};
 use super::wake::{self, Publish, WakeState, fresh_nonce};
-use super::{Beat, Bus, BusError, BusEvent};
+use super::{Beat, Bus, BusError, BusEvent, ToldBacklog};
 use crate::model::UnixMs;
-use crate::store::Backlog;
 
 /// The wake state of one process.
 pub struct LocalBus {
@@ -32,7 +31,7 @@ struct Inner {
     key: Option<WakeState>,
     leader: Option<String>,
     feeds: Vec<Feed>,
-    backlog: Option<Backlog>,
+    backlog: Option<ToldBacklog>,
 }
 
 impl LocalBus {
@@ -104,13 +103,18 @@ impl Bus for LocalBus {
         Ok(self.lock().key.clone())
     }
 
-    async fn backlog_tell(&self, backlog: &Backlog, _ttl: Duration) -> Result<(), BusError> {
-        self.lock().backlog = Some(*backlog);
+    async fn backlog_tell(&self, told: &ToldBacklog, _ttl: Duration) -> Result<(), BusError> {
+        self.lock().backlog = Some(*told);
         Ok(())
     }
 
-    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+    async fn backlog_read(&self) -> Result<Option<ToldBacklog>, BusError> {
         Ok(self.lock().backlog)
+    }
+
+    async fn backlog_want(&self) -> Result<(), BusError> {
+        self.lock().publish(&BusEvent::BacklogWanted);
+        Ok(())
     }
 
     async fn stages_want(&self) -> Result<(), BusError> {
