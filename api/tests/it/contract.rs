@@ -19,6 +19,23 @@ async fn registering_answers_name_client_and_id() {
 }
 
 #[tokio::test]
+async fn a_misspelt_client_replaces_nobodys_schedule() {
+    let api = Api::start().await;
+    let mut nobody = document("", "cron", "@daily");
+    nobody["client"] = json!({});
+    let id = api.register(&nobody).await;
+    let mut misspelt = document("", "cron", "@hourly");
+    misspelt["client"] = json!({"aplication": "w"});
+    for path in ["/schedules", &format!("/schedules/{id}/update")] {
+        let refused = api.post(path, &misspelt).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let error = &refused.json["errors"][0];
+        assert_eq!((&error["pointer"], &error["code"]), (&json!("/client/aplication"), &json!("unknown_field")));
+    }
+    assert_eq!(api.shown(&id).await["schedule"], "@daily");
+}
+
+#[tokio::test]
 async fn a_schedule_is_shown_as_an_array_of_one_with_the_servers_fields() {
     let api = Api::start().await;
     let id = api.register(&document("1", "cron", "30 * * * * *")).await;

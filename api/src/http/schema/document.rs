@@ -13,7 +13,7 @@ use super::{STORABLE, any_of, field};
 ///
 /// Optional fields may be null, which means the same as leaving them out. A document that was returned by this API
 /// can be sent back as it is: the server's own fields (`id`, `state`, `task.status` …) are accepted and left out. Any
-/// other unknown field is left out too, and named in the `warnings` of the answer.
+/// other unknown field is left out too, and named in the `warnings` of the answer; in `client` it is refused.
 #[derive(ToSchema)]
 #[schema(example = json!({
     "name": "nightly report",
@@ -51,8 +51,10 @@ pub(in crate::http) struct RegistrationDocument {
     task: Task,
 }
 
-/// Who registers the schedule. The five together are its identity; each is free text, and empty when left out.
+/// Who registers the schedule. The five together are its identity; each is free text, and empty when left out. Any other
+/// field is refused: without it the identity might be that of another schedule.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "documentation")]
 struct Client {
     /// Operation of the calling application.
