@@ -148,8 +148,10 @@ async fn a_role_waits_for_its_database() {
 async fn the_first_signal_ends_a_role_that_waits_for_its_database() {
     let nobody = format!("postgres://nobody@127.0.0.1:{}/nothing", free_port());
     for role in ["serve", "api", "worker", "monitor"] {
-        let args = [role, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--database-url", &nobody];
-        let process = reveille(&args).args(["--redis-url", "redis://127.0.0.1:1"]).start();
+        let args =
+            [role, "--ops-listen", "127.0.0.1:0", "--database-url", &nobody, "--redis-url", "redis://127.0.0.1:1"];
+        // In the environment, which all roles may share.
+        let process = reveille(&args).env("REVEILLE_LISTEN", "127.0.0.1:0").start();
         process.wait_output("waiting for the database", PATIENCE).await;
         process.sigterm();
         assert!(process.wait_exit(PATIENCE).await.success(), "{role}");
