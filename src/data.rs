@@ -3,8 +3,17 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+/// The file of an embedded database that is not there yet; `None` where it is, or where the database is no file.
+pub(crate) fn missing(database: &str) -> Option<PathBuf> {
+    let path = Path::new(database.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path))?);
+    // Parameters may follow the path; then nobody can say.
+    let is_known = !database.contains('?') && !database.contains(":memory:");
+    (is_known && !path.exists()).then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
 
 /// Holds the database for as long as the answer lives, `None` where it is no file. Commands that only look at it, or
 /// write a row, need no lock.
