@@ -38,7 +38,7 @@ def main(address, readme):
     for name, document in found:
         validator(description, name).validate(document)
         if name == "RegistrationDocument":
-            refused = {**document, "client": {"aplication": "w"}}
+            refused = {**document, "client": {"app": "w"}}
             assert not validator(description, name).is_valid(refused), "a misspelt client is accepted"
     print(f"{len(found)} documents of the README are valid")
 

@@ -45,12 +45,12 @@ async fn a_misspelt_client_replaces_nobodys_schedule() {
     nobody["client"] = json!({});
     let id = api.register(&nobody).await;
     let mut misspelt = document("", "cron", "@hourly");
-    misspelt["client"] = json!({"aplication": "w"});
+    misspelt["client"] = json!({"app": "w"});
     for path in ["/schedules", &format!("/schedules/{id}/update")] {
         let refused = api.post(path, &misspelt).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
         let error = &refused.json["errors"][0];
-        assert_eq!((&error["pointer"], &error["code"]), (&json!("/client/aplication"), &json!("unknown_field")));
+        assert_eq!((&error["pointer"], &error["code"]), (&json!("/client/app"), &json!("unknown_field")));
     }
     assert_eq!(api.shown(&id).await["schedule"], "@daily");
 }
