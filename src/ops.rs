@@ -153,6 +153,8 @@ async fn told(bus: &dyn Bus, clock: &dyn Clock, until: &mut Duration) -> Result<
         }
         clock.sleep(BACKLOG_LOOK).await;
     }
+    // Who waited behind this one must not wait as long again.
+    *until = clock.monotonic() + BACKLOG_LIMIT;
     Ok(Some(known))
 }
 
