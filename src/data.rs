@@ -21,7 +21,9 @@ pub(crate) fn missing(database: &str) -> Option<PathBuf> {
 /// # Errors
 /// When another process holds it; which one.
 pub(crate) fn lock(database: &str) -> anyhow::Result<Option<File>> {
-    let Some(path) = database.strip_prefix("sqlite:") else { return Ok(None) };
+    // One in memory has no file to lock; the store refuses it.
+    let path = database.strip_prefix("sqlite:").filter(|path| !path.contains(":memory:"));
+    let Some(path) = path else { return Ok(None) };
     let path = format!("{}.lock", path.strip_prefix("//").unwrap_or(path));
     let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = file.with_context(|| format!("cannot open {path}"))?;

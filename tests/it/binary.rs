@@ -188,6 +188,7 @@ async fn a_file_that_is_no_database_ends_the_start_in_words() {
         assert!(!process.wait_exit(PATIENCE).await.success(), "{url}");
         assert!(process.stderr().contains(expected), "{url}: {}", process.stderr());
     }
+    assert!(!Path::new(":memory:.lock").exists(), "what is no file is locked by none");
 }
 
 #[tokio::test]
