@@ -3,6 +3,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,8 +28,17 @@ pub(crate) fn holder(database: &str) -> Option<Option<String>> {
 }
 
 fn lock_path(database: &str) -> Option<String> {
-    let path = database.strip_prefix("sqlite:")?;
+    // One in memory has no file to lock; the store refuses it.
+    let path = database.strip_prefix("sqlite:").filter(|path| !path.contains(":memory:"))?;
     Some(format!("{}.lock", path.strip_prefix("//").unwrap_or(path)))
+}
+
+/// The file of an embedded database that is not there yet; `None` where it is, or where the database is no file.
+pub(crate) fn missing(database: &str) -> Option<PathBuf> {
+    let path = Path::new(database.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path))?);
+    // Parameters may follow the path; then nobody can say.
+    let is_known = !database.contains('?') && !database.contains(":memory:");
+    (is_known && !path.exists()).then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
 /// Holds the database for as long as the answer lives, `None` where it is no file. Commands that only look at it, or

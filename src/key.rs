@@ -11,6 +11,7 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::store::{ApiKey, Store};
 
 use crate::config::{KeyAction, Settings};
+use crate::data;
 use crate::roles::open_now;
 
 /// Does what was asked for.
@@ -18,6 +19,21 @@ use crate::roles::open_now;
 /// # Errors
 /// When the database cannot be used; when there is no key to take back.
 pub(crate) async fn run(settings: &Settings, action: &KeyAction) -> anyhow::Result<ExitCode> {
+    let missing = data::missing(&settings.database());
+    match (&missing, action) {
+        (None, _) => {}
+        (Some(path), KeyAction::Create { .. }) => {
+            let path = path.display();
+            writeln!(
+                std::io::stderr(),
+                "making a new database at {path}: the key opens nothing else. Where the scheduler runs on another, name \
+                 that by --data-dir or --database-url"
+            )?;
+        }
+        (Some(path), KeyAction::List | KeyAction::Revoke { .. }) => {
+            anyhow::bail!("there is no database at {}: name it by --data-dir or --database-url", path.display())
+        }
+    }
     let store = open_now(settings).await?;
     let outcome = act(store.as_ref(), action).await;
     store.close().await;
@@ -42,9 +58,15 @@ async fn act(store: &dyn Store, action: &KeyAction) -> anyhow::Result<ExitCode> 
                 expires_at,
                 revoked_at: None,
             };
+            let is_first = !store.api_key_exists().await?;
             store.api_key_create(&key).await.context("the key could not be kept")?;
             writeln!(stdout, "{}", new.text)?;
             writeln!(std::io::stderr(), "key {}: {}; it is shown this once", key.id, described(&key))?;
+            if is_first {
+                let told = "it is the first: where nobody was asked for a key so far, callers without one are refused \
+                            from now on, by a running API within 30 seconds";
+                writeln!(std::io::stderr(), "{told}")?;
+            }
         }
         KeyAction::List => {
             let now = store.ping().await?;

@@ -6,6 +6,7 @@ mod data;
 mod doctor;
 mod door;
 mod echo;
+mod exposition;
 mod http;
 mod key;
 mod ops;

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -15,21 +15,28 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::info::Info;
-use reveille_shared::bus::Bus;
+use reveille_shared::bus::{Bus, BusError, ToldBacklog};
 use reveille_shared::runtime::clock::Clock;
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
 use reveille_shared::store::Store;
+use tokio::sync::Mutex;
 
-use crate::telemetry;
-
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::{exposition, telemetry};
 
 /// A database that failed for longer than this makes a process unready.
 const FAILING: Duration = Duration::from_secs(3);
 
 /// How long a probe waits for a database that failed, to hear whether it serves again.
 const PROBE_LIMIT: Duration = Duration::from_millis(800);
+
+/// How long a backlog that the leader told is answered with before it is asked again.
+const BACKLOG_FRESH: Duration = Duration::from_secs(2);
+
+/// How long the leader may take to answer, and how often the bus is looked at for it meanwhile. Scalers wait for three
+/// seconds.
+const BACKLOG_LIMIT: Duration = Duration::from_secs(1);
+const BACKLOG_LOOK: Duration = Duration::from_millis(20);
 
 /// What the probes answer by. Cloning shares it.
 #[derive(Clone)]
@@ -41,11 +48,13 @@ pub(crate) struct Health {
     store: Arc<OnceLock<Arc<dyn Store>>>,
     /// Where the backlog is read, on a monitor.
     bus: Arc<OnceLock<Arc<dyn Bus>>>,
+    /// Until when what was told need not be asked for again. Who holds it asks for all who wait for it.
+    backlog_until: Arc<Mutex<Duration>>,
 }
 
 impl Health {
     pub(crate) fn new(metrics: Metrics, clock: Arc<dyn Clock>, lifecycle: Lifecycle) -> Self {
-        Self { metrics, clock, lifecycle, store: Arc::default(), bus: Arc::default() }
+        Self { metrics, clock, lifecycle, store: Arc::default(), bus: Arc::default(), backlog_until: Arc::default() }
     }
 
     /// The schema is there and the database was reached once.
@@ -104,19 +113,49 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     (StatusCode::OK, "ready\n")
 }
 
-async fn metrics(State(health): State<Health>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPEN_METRICS)], health.metrics.render())
+/// In the text format of Prometheus, or in OpenMetrics for who asks for it.
+async fn metrics(State(health): State<Health>, headers: HeaderMap) -> impl IntoResponse {
+    let accepts: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let open_metrics = health.metrics.render();
+    let (kind, text) = match exposition::wants_open_metrics(&accepts.join(",")) {
+        true => (exposition::OPEN_METRICS, open_metrics),
+        false => (exposition::TEXT, exposition::as_text(&open_metrics)),
+    };
+    ([(CONTENT_TYPE, kind), (VARY, "Accept")], text)
 }
 
-/// How much is waiting and coming, as the leading monitor counted it last: any monitor answers, and none of them
-/// asks the database for it. 503 while nobody knows: a scaler then leaves things as they are, where a zero would
-/// take the workers away.
+/// How much is waiting and coming, as the leading monitor knows it: any monitor answers, two seconds behind at most, and
+/// the leader asks the database for it only where it may have changed. 503 while nobody knows: a scaler then leaves
+/// things as they are, where a zero would take the workers away.
 async fn backlog(State(health): State<Health>) -> Response {
     let Some(bus) = health.bus.get() else { return StatusCode::NOT_FOUND.into_response() };
-    match bus.backlog_read().await {
-        Ok(Some(backlog)) => Json(backlog).into_response(),
+    let mut until = health.backlog_until.lock().await;
+    match told(bus.as_ref(), health.clock.as_ref(), &mut until).await {
+        Ok(Some(told)) => Json(told.backlog).into_response(),
         Ok(None) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not known\n").into_response(),
     }
+}
+
+/// What the leader told, asked for again after `until`. A leader that does not answer in time (it is of an older version,
+/// or its database is away) told the last that is known.
+async fn told(bus: &dyn Bus, clock: &dyn Clock, until: &mut Duration) -> Result<Option<ToldBacklog>, BusError> {
+    let Some(known) = bus.backlog_read().await? else { return Ok(None) };
+    if clock.monotonic() < *until {
+        return Ok(Some(known));
+    }
+    bus.backlog_want().await?;
+    let asked_at = clock.monotonic();
+    while clock.monotonic() < asked_at + BACKLOG_LIMIT {
+        if let Some(told) = bus.backlog_read().await?.filter(|told| told.number != known.number) {
+            let left = BACKLOG_FRESH.saturating_sub(Duration::from_millis(told.age_ms));
+            *until = asked_at + left;
+            return Ok(Some(told));
+        }
+        clock.sleep(BACKLOG_LOOK).await;
+    }
+    // Who waited behind this one must not wait as long again.
+    *until = clock.monotonic() + BACKLOG_LIMIT;
+    Ok(Some(known))
 }
 
 /// Metrics of the process as a whole.

@@ -19,7 +19,7 @@ use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::seal::Sealer;
-use reveille_shared::runtime::telemetry::Metrics;
+use reveille_shared::runtime::telemetry::{Metrics, whole_ms};
 use reveille_shared::runtime::tzdata;
 use reveille_shared::store::{self, Store, StoreError, StoreSettings};
 use reveille_worker::Connections;
@@ -257,7 +257,7 @@ impl<'a> Process<'a> {
             tracing::info!(queues = settings.queues.join(","), concurrency, "the worker takes runs of these queues");
         }
         if self.role.runs(Role::Monitor) && settings.recheck > settings.lease {
-            tracing::info!(recheck_ms = settings.lease.as_millis(), "the recheck is as frequent as the lease demands");
+            tracing::info!(recheck_ms = whole_ms(settings.lease), "the recheck is as frequent as the lease demands");
         }
         match self.sealer.key_ids().next() {
             Some(key) => tracing::info!(key, "secrets of documents are sealed under this key"),

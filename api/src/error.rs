@@ -213,6 +213,10 @@ pub fn problem_response(problem: &Problem) -> Response {
         StatusCode::TOO_MANY_REQUESTS => _ = headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
         // RFC 6750, section 3.
         StatusCode::UNAUTHORIZED => _ = headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        // RFC 9110, section 12.5.3.
+        StatusCode::UNSUPPORTED_MEDIA_TYPE if problem.code == "unsupported_content_encoding" => {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         StatusCode::FORBIDDEN if problem.code == "insufficient_scope" => {
             let value = HeaderValue::from_static("Bearer error=\"insufficient_scope\"");
             headers.insert(header::WWW_AUTHENTICATE, value);

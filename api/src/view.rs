@@ -70,6 +70,7 @@ impl Status {
 
 /// A schedule as it is returned: the stored document with the server's fields, secrets masked.
 pub(crate) struct ScheduleView {
+    pub(crate) name: String,
     pub(crate) status: Status,
     pub(crate) json: Box<RawValue>,
 }
@@ -132,6 +133,7 @@ fn readable(row: &ScheduleRow, mut definition: Definition) -> Result<ScheduleVie
     let current = row.current.as_ref();
     let retries = definition.task.retries_allowed() != Some(0);
     let status = Status::of(row.state, current, retries);
+    let name = definition.name.clone();
     // `data` stays the text it is; everything else may pass through values.
     let data = std::mem::take(&mut definition.task.data);
     let mut document = object(serde_json::to_value(&definition).map_err(unshowable)?);
@@ -146,7 +148,7 @@ fn readable(row: &ScheduleRow, mut definition: Definition) -> Result<ScheduleVie
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),
     };
-    Ok(ScheduleView { status, json: serde_json::value::to_raw_value(&returned).map_err(unshowable)? })
+    Ok(ScheduleView { name, status, json: serde_json::value::to_raw_value(&returned).map_err(unshowable)? })
 }
 
 /// Name and client where they can be told, so that its owner finds it; nothing else of the document: where its
@@ -159,6 +161,7 @@ fn unreadable(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
         _ => false,
     });
     let status = Status::of(row.state, row.current.as_ref(), false);
+    let name = document.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let shown = Unreadable {
         id: row.id.to_string(),
         named: document,
@@ -169,7 +172,7 @@ fn unreadable(row: &ScheduleRow) -> Result<ScheduleView, Problem> {
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),
     };
-    Ok(ScheduleView { status, json: serde_json::value::to_raw_value(&shown).map_err(unshowable)? })
+    Ok(ScheduleView { name, status, json: serde_json::value::to_raw_value(&shown).map_err(unshowable)? })
 }
 
 fn returned_task<'a>(

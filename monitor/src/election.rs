@@ -43,7 +43,11 @@ impl Candidacy {
             // Whether somebody leads is unknown, and the key may be gone with a restarted Redis: ask.
             BusEvent::Connected(_) => self.stand_within(now, SPREAD),
             BusEvent::Heartbeat(_) => self.on_led(now),
-            BusEvent::Wake(_) | BusEvent::Nudge(_) | BusEvent::Soon(_) | BusEvent::StagesWanted => {}
+            BusEvent::Wake(_)
+            | BusEvent::Nudge(_)
+            | BusEvent::Soon(_)
+            | BusEvent::StagesWanted
+            | BusEvent::BacklogWanted => {}
             BusEvent::Resigned => self.stand_within(now, PROMPT),
             BusEvent::Disconnected => self.stand_at = None,
         }

@@ -5,11 +5,12 @@
 //! without a monitor workers keep the instants they know and check the database now and then by
 //! themselves; two at once overwrite each other's hints with equal or earlier ones.
 //!
-//! [`election`], [`watch`] and [`sweep`] are pure planners, stepped by tests; `term` and this file are the
+//! [`election`], [`watch`], [`outlook`] and [`sweep`] are pure planners, stepped by tests; `term` and this file are the
 //! thin loops that wait, ask them and act.
 
 pub mod election;
 mod metrics;
+pub mod outlook;
 pub mod sweep;
 mod term;
 pub mod watch;

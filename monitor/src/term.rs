@@ -7,7 +7,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use reveille_shared::bus::{Beat, BusError, BusEvent, Subscription};
+use reveille_shared::bus::wake::NEVER;
+use reveille_shared::bus::{Beat, BusError, BusEvent, Subscription, ToldBacklog};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::telemetry::Pulse;
 use reveille_shared::store::{Backlog, StoreError, WakeReading};
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::Settings;
 use crate::metrics::{MonitorMetrics, Published};
+use crate::outlook::Outlook;
 use crate::sweep::{BATCH, Sweep};
 use crate::watch::{Moment, Push, Reason, Watch, to_tell};
 
@@ -63,6 +65,9 @@ pub(crate) struct Term<'a> {
     store_failures: u32,
     /// When it counts again how much is waiting and coming.
     forecast_at: Duration,
+    outlook: Outlook,
+    /// Whether somebody asks for it.
+    asked: bool,
 }
 
 impl<'a> Term<'a> {
@@ -90,6 +95,8 @@ impl<'a> Term<'a> {
             sound: true,
             store_failures: 0,
             forecast_at: now,
+            outlook: Outlook::default(),
+            asked: false,
         }
     }
 
@@ -118,6 +125,9 @@ impl<'a> Term<'a> {
             && let Some(reason) = self.watch.due(self.now().at)
         {
             self.look(reason).await;
+        }
+        if self.sound && std::mem::take(&mut self.asked) {
+            self.answer().await;
         }
         if self.now().at >= self.beat_at
             && let Some(end) = self.beat().await
@@ -149,6 +159,7 @@ impl<'a> Term<'a> {
             }
             // Told while the look after the instant that passed is planned, and found by it.
             BusEvent::Soon(_) => {}
+            BusEvent::BacklogWanted => self.asked = true,
             BusEvent::Resigned | BusEvent::Disconnected | BusEvent::StagesWanted => {}
         }
     }
@@ -234,12 +245,20 @@ impl<'a> Term<'a> {
 
     async fn read(&mut self) -> Result<WakeReading, LookError> {
         let reading = if self.now().at < self.forecast_at {
+            // The mark before it has forgotten what was hinted since the last count.
+            self.outlook.on_move();
             self.ask(self.context.store.wake_read()).await?
         } else {
+            let counted_at = self.now().at;
             let (reading, forecast) = self.ask(self.context.store.wake_forecast()).await?;
             self.forecast_at = self.now().at + self.settings.recheck / 2;
             self.sweep.on_reading(self.now(), forecast.next_prune);
-            self.tell(&forecast.backlog).await;
+            self.outlook.on_count(counted_at, forecast.backlog);
+            // What was committed while it was counted may be missing, and the SET forgets that it was hinted.
+            if self.is_hinted().await {
+                self.outlook.on_move();
+            }
+            self.tell(forecast.backlog, counted_at).await;
             reading
         };
         self.context.clock.observe(reading.now);
@@ -248,9 +267,29 @@ impl<'a> Term<'a> {
         Ok(reading)
     }
 
+    /// Answers whoever asks how much is waiting: by the last count, or by another look where that may be out of date.
+    async fn answer(&mut self) {
+        let hinted = self.is_hinted().await;
+        match self.outlook.standing(self.now().at, hinted) {
+            Some((backlog, held_at)) => self.tell(backlog, held_at).await,
+            None => {
+                self.forecast_at = self.now().at;
+                self.look(Reason::Asked).await;
+            }
+        }
+    }
+
+    /// Whether something was hinted since the last mark. Also when nobody can say.
+    async fn is_hinted(&self) -> bool {
+        let state = self.context.bus.read().await;
+        !matches!(state, Ok(Some(state)) if state.since_ms >= NEVER)
+    }
+
     /// Only for whoever scales the workers: nobody is woken by it, so a failure is no reason to look again.
-    async fn tell(&self, backlog: &Backlog) {
-        if let Err(error) = self.context.bus.backlog_tell(backlog, FORECASTS * self.settings.recheck).await {
+    async fn tell(&self, backlog: Backlog, held_at: Duration) {
+        let age_ms = u64::try_from(self.now().at.saturating_sub(held_at).as_millis()).unwrap_or(u64::MAX);
+        let told = ToldBacklog { backlog, number: fastrand::u64(1..), age_ms };
+        if let Err(error) = self.context.bus.backlog_tell(&told, FORECASTS * self.settings.recheck).await {
             tracing::debug!(error = &error as &dyn Error, "the backlog could not be told");
         }
     }

@@ -76,6 +76,8 @@ pub enum Reason {
     Refused,
     /// The last look failed.
     Retry,
+    /// Somebody asks how much is waiting, and that may be another number by now.
+    Asked,
 }
 
 impl Reason {
@@ -90,6 +92,7 @@ impl Reason {
             Self::Recheck => "recheck",
             Self::Refused => "refused",
             Self::Retry => "retry",
+            Self::Asked => "asked",
         }
     }
 }

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use reveille_shared::model::access::Scope;
 use reveille_shared::runtime::fault::Faults;
@@ -348,8 +349,24 @@ impl Config {
         let Cli { command, settings } = Cli::from_arg_matches(&matches)?;
         let command = command.unwrap_or(Command::Serve);
         settings.check(&command).map_err(invalid)?;
+        check_listen(&command, &matches).map_err(invalid)?;
         Ok(Self { command, settings, parser, matches })
     }
+}
+
+/// A file and an environment may serve a whole deployment; who writes a flag expects something of it.
+fn check_listen(command: &Command, matches: &ArgMatches) -> Result<(), String> {
+    let role = match command {
+        Command::Monitor => "monitor",
+        Command::Worker => "worker",
+        _ => return Ok(()),
+    };
+    if matches.value_source("listen") != Some(ValueSource::CommandLine) {
+        return Ok(());
+    }
+    Err(format!(
+        "--listen is the address of the API, which `reveille {role}` does not serve: its health and metrics have --ops-listen"
+    ))
 }
 
 impl Settings {

@@ -7,6 +7,7 @@ use reveille_shared::model::redis_url::password_range;
 use reveille_shared::model::zone::Zone;
 use reveille_shared::model::zone::rules::Rules;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// A URL without its passwords, for logs.
 pub(crate) fn redacted(url: &str) -> String {
@@ -104,6 +105,16 @@ pub(super) fn timezone(text: &str) -> Result<String, String> {
     Ok(zone.map_err(|_| "not a name of the IANA time zone database".to_owned())?.name().to_owned())
 }
 
+/// A word that is no level would be the name of a module, and nothing else would be logged.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    let level =
+        |directive: &str| directive.rsplit_once('=').map_or(directive, |(_module, level)| level).trim().to_owned();
+    let unknown = text.split(',').map(level).find(|level| level.parse::<LevelFilter>().is_err());
+    if let Some(unknown) = unknown {
+        return Err(format!(
+            "`{unknown}` is no level; there are error, warn, info, debug, trace and off, for all or by module: \
+             info,reveille_worker=debug"
+        ));
+    }
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }

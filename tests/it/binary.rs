@@ -53,6 +53,14 @@ async fn register(database_url: &str, target: &str) {
     store.close().await;
 }
 
+/// The metrics in the form that is asked for: its media type, and they.
+async fn accepting(address: &str, accept: &str) -> (String, String) {
+    let request = reqwest::Client::new().get(format!("http://{address}/metrics")).header("accept", accept);
+    let answer = request.send().await.expect("an answer");
+    let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+    (kind, answer.text().await.expect("text"))
+}
+
 #[tokio::test]
 async fn serve_delivers_what_is_stored_and_ends_cleanly() {
     let dir = scratch_dir("serve").join("not-there-yet");
@@ -68,7 +76,11 @@ async fn serve_delivers_what_is_stored_and_ends_cleanly() {
         assert_eq!(status, 200);
         assert!(metrics.contains("reveille_build_info{version="), "{metrics}");
         assert!(metrics.contains("reveille_store_statements_total{role=\"serve\"} "), "{metrics}");
-        assert!(metrics.ends_with("# EOF\n"));
+        assert!(metrics.contains("# TYPE reveille_build_info gauge\n"), "{metrics}");
+        let (kind, metrics) = accepting(address, "text/plain;q=0.5,application/openmetrics-text;version=1.0.0").await;
+        assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        assert!(metrics.contains("# TYPE reveille_build info\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+        assert_eq!(accepting(address, "*/*").await.0, "text/plain; version=0.0.4; charset=utf-8");
     }
 
     let receiver = Receiver::start().await;
@@ -136,8 +148,10 @@ async fn a_role_waits_for_its_database() {
 async fn the_first_signal_ends_a_role_that_waits_for_its_database() {
     let nobody = format!("postgres://nobody@127.0.0.1:{}/nothing", free_port());
     for role in ["serve", "api", "worker", "monitor"] {
-        let args = [role, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--database-url", &nobody];
-        let process = reveille(&args).args(["--redis-url", "redis://127.0.0.1:1"]).start();
+        let args =
+            [role, "--ops-listen", "127.0.0.1:0", "--database-url", &nobody, "--redis-url", "redis://127.0.0.1:1"];
+        // In the environment, which all roles may share.
+        let process = reveille(&args).env("REVEILLE_LISTEN", "127.0.0.1:0").start();
         process.wait_output("waiting for the database", PATIENCE).await;
         process.sigterm();
         assert!(process.wait_exit(PATIENCE).await.success(), "{role}");
@@ -174,6 +188,7 @@ async fn a_file_that_is_no_database_ends_the_start_in_words() {
         assert!(!process.wait_exit(PATIENCE).await.success(), "{url}");
         assert!(process.stderr().contains(expected), "{url}: {}", process.stderr());
     }
+    assert!(!Path::new(":memory:.lock").exists(), "what is no file is locked by none");
 }
 
 #[tokio::test]
@@ -293,4 +308,27 @@ async fn the_documentation_is_read_without_a_key() {
     };
     assert_eq!((status("/docs").await, status("/openapi.json").await), (200, 200));
     assert_eq!(status("/schedules").await, 401);
+}
+
+/// Whoever reads the log as JSON reckons with what is in it.
+#[tokio::test]
+async fn a_log_in_json_has_numbers_as_numbers() {
+    let dir = scratch_dir("json-log");
+    // The recheck that is as frequent as the lease demands is told in milliseconds.
+    let args =
+        ["serve", "--listen", "127.0.0.1:0", "--log", "json", "--recheck", "60s", "--lease", "20s", "--data-dir"];
+    let process = reveille(&args).args([&dir]).with_ready_file().start();
+    process.wait_ready(PATIENCE).await;
+    process.sigterm();
+    process.wait_exit(PATIENCE).await;
+    let log = process.stderr();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let is_text =
+        |line: &serde_json::Value, field: &str| line[field].as_str().is_some_and(|text| text.parse::<f64>().is_ok());
+    for line in &lines {
+        let texts: Vec<&String> =
+            line.as_object().expect("an object").keys().filter(|field| is_text(line, field)).collect();
+        assert!(texts.is_empty(), "{texts:?} in {line}");
+    }
+    assert!(lines.iter().any(|line| line["recheck_ms"] == 20_000), "{log}");
 }

@@ -83,7 +83,7 @@ async fn what_makes_no_sense_is_refused_in_one_sentence() {
     let bad_value = file("lease = \"20\"\n");
     let bad_switch = file("no-migrate = \"perhaps\"\n");
     let table = file("[worker]\nlease = \"20s\"\n");
-    let cases: [(Args, &str); 18] = [
+    let cases: [(Args, &str); 22] = [
         (&["--lease", "4x"], "--lease"),
         (&["--lease", "0s"], "--lease"),
         (&["--lease", "1s"], "--lease must be at least 3s"),
@@ -96,6 +96,16 @@ async fn what_makes_no_sense_is_refused_in_one_sentence() {
         (&["--namespace", "a b"], "--namespace"),
         (&["--api-token", "short"], "--api-token"),
         (&["--targets-deny", "10.0.0.0/33"], "--targets-deny"),
+        (&["--log-level", "verbose"], "there are error, warn, info, debug, trace and off"),
+        (&["--log-level", "info,reveille_worker=loud"], "`loud` is no level"),
+        (
+            &["worker", "--listen", "127.0.0.1:0", "--database-url", "postgres://h/d", "--redis-url", "redis://h"],
+            "--ops-listen",
+        ),
+        (
+            &["monitor", "--listen", "127.0.0.1:0", "--database-url", "postgres://h/d", "--redis-url", "redis://h"],
+            "--ops-listen",
+        ),
         (&["worker"], "--database-url"),
         (&["monitor", "--database-url", "postgres://h/d"], "--redis-url"),
         (&["--config", &unknown], "unknown key `leese`"),
@@ -108,6 +118,13 @@ async fn what_makes_no_sense_is_refused_in_one_sentence() {
         let first_line = answer.stderr.lines().next().unwrap_or_default();
         assert!(first_line.starts_with("error: ") && first_line.contains(named), "{args:?}: {}", answer.stderr);
         assert_eq!(answer.status, 2, "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn levels_are_for_all_or_by_module() {
+    for level in ["off", "WARN", "info,reveille_worker=debug", "reveille_api=trace", "info,[request{route=x}]=debug"] {
+        assert_eq!(reveille(&["config", "--log-level", level], &[]).await.status, 0, "{level}");
     }
 }
 

@@ -13,6 +13,10 @@ fn key(data: &Path, args: &[&str]) -> Output {
     command.arg("key").args(args).arg("--data-dir").arg(data).output().expect("it runs")
 }
 
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 fn line(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).expect("text").trim().to_owned()
@@ -22,9 +26,19 @@ fn line(output: &Output) -> String {
 async fn a_key_opens_what_it_was_made_for_and_is_found_nowhere() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let data = tempfile::tempdir().expect("a folder");
-    let chef = line(&key(data.path(), &["create", "--scope", "write", "--application", "chef", "--name", "kitchen"]));
+    // A command in the wrong folder finds nothing, and makes nothing unless asked to.
+    let nothing = key(data.path(), &["list"]);
+    assert!(!nothing.status.success() && std::fs::read_dir(data.path()).expect("a folder").next().is_none());
+    assert!(said(&nothing).contains("there is no database at"), "{}", said(&nothing));
+    let first = key(data.path(), &["create", "--scope", "write", "--application", "chef", "--name", "kitchen"]);
+    for told in ["making a new database at", "it is the first", "within 30 seconds"] {
+        assert!(said(&first).contains(told), "{}", said(&first));
+    }
+    let chef = line(&first);
     let spent = line(&key(data.path(), &["create", "--scope", "admin", "--expires", "1ms"]));
-    let revoked = line(&key(data.path(), &["create", "--scope", "admin"]));
+    let third = key(data.path(), &["create", "--scope", "admin"]);
+    assert!(!said(&third).contains("first") && !said(&third).contains("new database"), "{}", said(&third));
+    let revoked = line(&third);
     let id = revoked.split('_').nth(1).expect("an id").to_owned();
     assert!(key(data.path(), &["revoke", &id]).status.success());
     assert!(!key(data.path(), &["revoke", &id]).status.success());
@@ -57,6 +71,8 @@ async fn a_key_opens_what_it_was_made_for_and_is_found_nowhere() {
     ] {
         assert_eq!(register(refused.clone(), "chef").await, 401, "{refused:?}");
     }
+
+    assert!(process.stderr().contains("a caller without a key was refused (401)"), "{}", process.stderr());
 
     let listed = line(&key(data.path(), &["list"]));
     for state in ["kitchen", "valid", "expired", "revoked"] {

@@ -26,6 +26,7 @@ use reveille_shared::model::secret;
 use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::runtime::Context;
+use reveille_shared::runtime::telemetry::whole_ms;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -359,7 +360,7 @@ fn log_attempt(run: &ClaimedRun, outcome: &Outcome, exit: &Exit, lag: Duration, 
                 run.id = %run.id,
                 schedule.id = %run.schedule_id,
                 run.attempt,
-                lag_ms = lag.as_millis(),
+                lag_ms = whole_ms(lag),
                 outcome = outcome.code.as_str(),
                 http_status = outcome.http_status,
                 detail = outcome.detail,

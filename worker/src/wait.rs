@@ -186,7 +186,7 @@ impl Wait {
                 return self.check_at.take().is_some();
             }
             BusEvent::Disconnected => self.bus_grace = self.bus_grace.map(|_| now),
-            BusEvent::Resigned | BusEvent::StagesWanted => {}
+            BusEvent::Resigned | BusEvent::StagesWanted | BusEvent::BacklogWanted => {}
         }
         false
     }

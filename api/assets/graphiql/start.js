@@ -1,14 +1,11 @@
 "use strict";
-// A token goes into the headers editor, as {"Authorization": "Bearer …"}; subscriptions send it in their
-// connection_init, because browsers cannot set headers on a WebSocket.
+// The key of the field above goes into the header of every request; subscriptions send it in their connection_init,
+// because browsers cannot set headers on a WebSocket. It is kept nowhere: a page that is loaded again asks again.
 const address = new URL("/graphql", window.location.href);
 const socket = new URL(address);
 socket.protocol = address.protocol === "https:" ? "wss:" : "ws:";
 
 const example = `# Queries, mutations and subscriptions of this service. The schema is in the book on the left.
-#
-# With a token: open "Headers" below, write {"Authorization": "Bearer …"}, and fetch the schema
-# again (the arrows on the left).
 
 {
   wake {
@@ -34,14 +31,32 @@ const fetcher = GraphiQL.createFetcher({ url: address.href, subscriptionUrl: soc
 
 // The fetcher tells a subscription by GraphiQL's own reading of the document, which is missing without a schema
 // and behind what was just typed: read what is really sent.
-function readAndFetch(request, options) {
-  return fetcher(request, { ...options, documentAST: GraphiQL.GraphQL.parse(request.query) });
+function fetcherWith(key) {
+  const own = key === "" ? {} : { Authorization: `Bearer ${key}` };
+  return (request, options) =>
+    fetcher(request, {
+      ...options,
+      headers: { ...own, ...options?.headers },
+      documentAST: GraphiQL.GraphQL.parse(request.query),
+    });
 }
 
-ReactDOM.createRoot(document.getElementById("graphiql")).render(
-  React.createElement(GraphiQL, {
-    fetcher: readAndFetch,
-    defaultQuery: example,
-    defaultEditorToolsVisibility: true,
-  }),
-);
+const root = ReactDOM.createRoot(document.getElementById("graphiql"));
+
+// Another key makes another page of it, which fetches the schema again.
+function show(key) {
+  root.render(
+    React.createElement(GraphiQL, {
+      key,
+      fetcher: fetcherWith(key),
+      defaultQuery: example,
+      defaultEditorToolsVisibility: true,
+    }),
+  );
+}
+
+document.getElementById("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  show(document.getElementById("key").value.trim());
+});
+show("");

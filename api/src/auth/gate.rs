@@ -49,6 +49,8 @@ struct Memory {
     keys: HashMap<Uuid, Remembered>,
     /// Whether there are keys, and until when that is believed.
     any: Option<(bool, Duration)>,
+    /// Until when the log need not say again that callers come without a key.
+    told_until: Duration,
 }
 
 struct Remembered {
@@ -100,9 +102,21 @@ impl Gate {
     /// Whoever sends no credentials: the operator on his own machine, as long as he made no key.
     async fn anonymous(&self) -> Result<Caller, Problem> {
         if self.0.closed || self.0.token.is_some() || self.any_key().await? {
+            self.tell_refusal();
             return Err(Problem::unauthorized("send a key as `Authorization: Bearer …`"));
         }
         Ok(Caller::operator())
+    }
+
+    /// Whoever came in before the first key was made finds out here why he does not any more: said in the log, once in a
+    /// while, because he may ask every second.
+    fn tell_refusal(&self) {
+        let now = self.now();
+        let mut memory = self.memory();
+        if now >= memory.told_until {
+            memory.told_until = now + KNOWN_FOR;
+            tracing::info!("a caller without a key was refused (401): there is a token or a key by now");
+        }
     }
 
     async fn key(&self, id: Uuid) -> Result<Option<ApiKey>, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use async_graphql::{ComplexObject, Context, ID, Object, Result, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use reveille_shared::model::ScheduleId;
 use reveille_shared::model::schedule::ClientKey;
@@ -35,10 +35,24 @@ struct RegisteredEvent {
     id: Option<ID>,
     /// Who registered it.
     client: Option<Client>,
+    /// What became of the schedule.
+    change: Option<RegistrationChange>,
     /// Fields that were left out because nobody knows them.
     warnings: Vec<String>,
     /// Why nothing was done.
     user_errors: Vec<UserError>,
+}
+
+/// What a registration makes of a schedule.
+#[derive(Clone, Copy, Enum, Eq, PartialEq)]
+#[graphql(remote = "reveille_shared::store::Change")]
+enum RegistrationChange {
+    /// It is new.
+    Created,
+    /// It was replaced or armed anew.
+    Replaced,
+    /// It is as it was.
+    Unchanged,
 }
 
 /// What a change of a schedule's state did.
@@ -246,6 +260,7 @@ async fn registered(
             resp_id: Some(registered.id.into()),
             id: Some(registered.id.into()),
             client: Some(registered.client.into()),
+            change: Some(registered.change.into()),
             warnings: registered.warnings,
             user_errors: Vec::new(),
         },

@@ -118,7 +118,11 @@ impl Query {
         let filter = ScheduleFilterInput::of_group(queue_type.group);
         let service: &Service = ctx.data()?;
         let listed = async {
-            let (documents, next) = listing(service, filter.key()?, standing, None)?.page(LIST_MAX).await?;
+            let mut listing = listing(service, filter.key()?, standing, None)?;
+            if let Some(name) = queue_type.name.filter(|name| !name.is_empty()) {
+                listing = listing.named(name);
+            }
+            let (documents, next) = listing.page(LIST_MAX).await?;
             match next {
                 None => Ok(documents),
                 Some(_) => {
@@ -128,12 +132,7 @@ impl Query {
             }
         };
         let documents = listed.await.map_err(|problem: Problem| failure(&problem))?;
-        let schedules: Result<Vec<Schedule>> = documents.into_iter().map(Schedule::of).collect();
-        let name = queue_type.name.filter(|name| !name.is_empty());
-        Ok(schedules?
-            .into_iter()
-            .filter(|schedule| name.as_deref().is_none_or(|name| schedule.has_name(name)))
-            .collect())
+        documents.into_iter().map(Schedule::of).collect()
     }
 }
 

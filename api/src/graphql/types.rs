@@ -191,10 +191,6 @@ impl Schedule {
         self.id.0.clone()
     }
 
-    pub(super) fn has_name(&self, name: &str) -> bool {
-        self.name == name
-    }
-
     /// The schedule with this id, as the service shows it.
     pub(super) async fn read(service: &Service, id: ScheduleId) -> Result<Option<Self>> {
         let Some(row) = found(service.schedule(id).await)? else { return Ok(None) };

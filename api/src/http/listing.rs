@@ -29,6 +29,7 @@ pub(crate) struct Listing {
     service: Service,
     filter: ScheduleFilter,
     status: Option<Status>,
+    name: Option<String>,
     after: Option<ScheduleId>,
     chunk: usize,
     exhausted: bool,
@@ -41,13 +42,18 @@ impl Listing {
         status: Option<Status>,
         after: Option<ScheduleId>,
     ) -> Self {
-        Self { service, filter, status, after, chunk: CHUNK, exhausted: false }
+        Self { service, filter, status, name: None, after, chunk: CHUNK, exhausted: false }
+    }
+
+    /// Of these only the schedules of this name. No index knows it: everything else that matches is read for it.
+    pub(crate) fn named(self, name: String) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// At most `limit` documents, and after which id the next page starts when there is one.
     pub(crate) async fn page(mut self, limit: usize) -> Result<(Vec<Box<RawValue>>, Option<ScheduleId>), Problem> {
         let wanted = limit + 1; // one more tells whether there is a next page
-        if self.status.is_none() {
+        if self.status.is_none() && self.name.is_none() {
             self.chunk = wanted.min(CHUNK);
         }
         let mut documents: Vec<Shown> = Vec::new();
@@ -84,7 +90,8 @@ impl Listing {
             let mut matching = Vec::with_capacity(rows.len());
             for row in &rows {
                 let schedule = view::schedule(row)?;
-                if self.status.is_none_or(|status| status == schedule.status) {
+                let is_named = self.name.as_ref().is_none_or(|name| *name == schedule.name);
+                if is_named && self.status.is_none_or(|status| status == schedule.status) {
                     matching.push((row.id, schedule.json));
                 }
             }

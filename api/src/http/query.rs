@@ -99,14 +99,18 @@ pub(super) fn deletion(query: &str) -> Result<ClientKey, Problem> {
     Ok(client)
 }
 
-/// The page of a list of runs: after which run, how many.
+/// The page of a list of runs: after which run, how many. A parameter nobody knows is refused, as everywhere.
 pub(super) fn runs_page(query: &str) -> Result<(Option<(UnixMs, i64)>, i64), Problem> {
     let mut page = (None, RUNS_DEFAULT);
     for (name, value) in parameters(query)? {
         match name.as_ref() {
-            "limit" if !value.is_empty() => page.1 = limit(&value)?,
-            "cursor" if !value.is_empty() => page.0 = Some(cursor_pair(&value)?),
-            _ => {}
+            "limit" | "cursor" if value.is_empty() => {}
+            "limit" => page.1 = limit(&value)?,
+            "cursor" => page.0 = Some(cursor_pair(&value)?),
+            _ => {
+                let detail = format!("`{name}` is not a parameter; there are limit and cursor");
+                return Err(Problem::bad_query(&name, detail));
+            }
         }
     }
     Ok(page)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use uuid::Uuid;
 
@@ -23,6 +23,9 @@ const DRAINED_MAX: usize = 8 * 1024 * 1024;
 /// The body, within its limits.
 pub(crate) async fn body(request: Request) -> Result<Bytes, Problem> {
     let headers = request.headers();
+    if let Some(encoding) = headers.get_all(header::CONTENT_ENCODING).iter().find(|encoding| !is_identity(encoding)) {
+        return Err(encoded(encoding));
+    }
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     // Who waits for a word before he sends has sent nothing.
     let most = if headers.contains_key(header::EXPECT) { BODY_MAX } else { DRAINED_MAX };
@@ -58,6 +61,18 @@ async fn read(mut body: Body) -> Result<Option<Bytes>, axum::Error> {
         }
     }
     Ok((length <= BODY_MAX).then(|| Bytes::from(kept)))
+}
+
+fn is_identity(encoding: &HeaderValue) -> bool {
+    encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+}
+
+/// RFC 9110, section 15.5.16. Bodies are small: what inflating them would save is not worth a bomb to watch for.
+fn encoded(encoding: &HeaderValue) -> Problem {
+    let detail =
+        format!("the body is sent with `Content-Encoding: {}`: send it as it is", encoding.to_str().unwrap_or("?"));
+    let title = "unsupported content encoding";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", title, detail)
 }
 
 fn too_large() -> Problem {

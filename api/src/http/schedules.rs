@@ -75,7 +75,9 @@ pub(super) async fn update(Acting(service): Acting, path: IdPath, request: Reque
 }
 
 fn shown(registered: &Registered) -> Value {
-    let mut answer = json!({"name": registered.name, "client": registered.client, "id": registered.id});
+    let change = registered.change.as_str();
+    let mut answer =
+        json!({"name": registered.name, "client": registered.client, "id": registered.id, "change": change});
     if !registered.warnings.is_empty() {
         answer["warnings"] = json!(registered.warnings);
     }

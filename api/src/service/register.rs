@@ -11,7 +11,7 @@ use reveille_shared::model::secret::is_masked;
 use reveille_shared::model::timing::{ArmAt, TimingKind};
 use reveille_shared::model::{ScheduleId, UnixMs};
 use reveille_shared::runtime::seal::Sealer;
-use reveille_shared::store::{Registration, StoreError};
+use reveille_shared::store::{Change, Registration, StoreError};
 use uuid::Uuid;
 
 use super::{ARMING_TRIES, Service, arming};
@@ -34,6 +34,8 @@ pub struct Registered {
     pub name: String,
     /// Its client key as stored.
     pub client: ClientKey,
+    /// What became of the schedule.
+    pub change: Change,
     /// Fields that were left out because nobody knows them.
     pub warnings: Vec<String>,
 }
@@ -124,9 +126,9 @@ impl Service {
         };
         self.limits.check(&self.context, &registration, due_at).await?;
         let mut tries = 0;
-        let id = loop {
+        let (id, change) = loop {
             match self.write_once(&registration, write).await {
-                Ok(id) => break id,
+                Ok(written) => break written,
                 Err(error) => match *error {
                     StoreError::OccurrenceTaken { latest } if tries < ARMING_TRIES => {
                         tries += 1;
@@ -136,17 +138,25 @@ impl Service {
                 },
             }
         };
-        Ok(Registered { id, name: definition.name, client: definition.client, warnings })
+        Ok(Registered { id, name: definition.name, client: definition.client, change, warnings })
     }
 
-    async fn write_once(&self, registration: &Registration, write: Write) -> Result<ScheduleId, Arc<StoreError>> {
+    async fn write_once(
+        &self,
+        registration: &Registration,
+        write: Write,
+    ) -> Result<(ScheduleId, Change), Arc<StoreError>> {
         match write {
-            Write::Upsert => Ok(self.registrar.register(registration.clone()).await?.id),
+            Write::Upsert => {
+                let written = self.registrar.register(registration.clone()).await?;
+                Ok((written.id, written.change))
+            }
             Write::Update => {
                 let intended = estimated(&self.context.clock, registration.arming.at);
                 let update = self.context.store.schedule_update(registration);
-                commit(&self.context, intended, update, Armed::by_registration).await?;
-                Ok(registration.id)
+                let updated = commit(&self.context, intended, update, Armed::by_registration).await?;
+                let change = updated.schedules.first().map_or(Change::Replaced, |updated| updated.change);
+                Ok((registration.id, change))
             }
         }
     }

@@ -8,15 +8,87 @@ use serde_json::{Value, json};
 use crate::support::{Api, START, document};
 
 #[tokio::test]
-async fn registering_answers_name_client_and_id() {
+async fn registering_answers_name_client_id_and_what_became_of_it() {
     let api = Api::start().await;
     let answer = api.post("/schedules", &document("1", "cron", "30 * * * * *")).await;
     assert_eq!(answer.status, StatusCode::OK);
     let mut keys: Vec<&str> = answer.json.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["client", "id", "name"]);
+    assert_eq!(keys, ["change", "client", "id", "name"]);
     assert_eq!(answer.json["client"], document("1", "now", "")["client"]);
     assert_eq!(answer.json["name"], "bbb");
+}
+
+/// On both stores: on one of them the statement tells it, and no other asks for it.
+#[tokio::test]
+async fn a_registration_says_whether_it_created_replaced_or_changed_nothing() {
+    for api in [Api::start().await, Api::start_on_postgres().await] {
+        let (daily, hourly) = (document("1", "cron", "@daily"), document("1", "cron", "@hourly"));
+        let mut id = String::new();
+        for (document, expected) in [(&daily, "created"), (&daily, "unchanged"), (&hourly, "replaced")] {
+            let answer = api.post("/schedules", document).await;
+            assert_eq!(answer.json["change"], expected);
+            id = answer.json["id"].as_str().unwrap().to_owned();
+        }
+        let at = format!("/schedules/{id}/update");
+        assert_eq!(api.post(&at, &hourly).await.json["change"], "unchanged");
+        assert_eq!(api.post(&at, &daily).await.json["change"], "replaced");
+        let now = document("2", "now", "");
+        assert_eq!(api.post("/schedules", &now).await.json["change"], "created");
+        assert_eq!(api.post("/schedules", &now).await.json["change"], "replaced", "it is armed anew");
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_client_replaces_nobodys_schedule() {
+    let api = Api::start().await;
+    let mut nobody = document("", "cron", "@daily");
+    nobody["client"] = json!({});
+    let id = api.register(&nobody).await;
+    let mut misspelt = document("", "cron", "@hourly");
+    misspelt["client"] = json!({"app": "w"});
+    for path in ["/schedules", &format!("/schedules/{id}/update")] {
+        let refused = api.post(path, &misspelt).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let error = &refused.json["errors"][0];
+        assert_eq!((&error["pointer"], &error["code"]), (&json!("/client/app"), &json!("unknown_field")));
+    }
+    assert_eq!(api.shown(&id).await["schedule"], "@daily");
+}
+
+#[tokio::test]
+async fn data_that_is_null_is_an_empty_object() {
+    let api = Api::start().await;
+    let mut document = document("1", "cron", "@daily");
+    document["task"]["data"] = Value::Null;
+    let id = api.register(&document).await;
+    assert_eq!(api.shown(&id).await["task"]["data"], json!({}));
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_as_such() {
+    let api = Api::start().await;
+    // `gzip` of "{}".
+    let gzipped = [31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 171, 174, 5, 0, 67, 191, 166, 163, 2, 0, 0, 0];
+    for path in ["/schedules", "/schedules/preview", "/graphql"] {
+        let request = Request::post(path).header("content-encoding", "gzip").header("content-type", "application/json");
+        let refused = api.send(request.body(Body::from(gzipped.to_vec())).unwrap()).await;
+        assert_eq!(refused.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{path}");
+        assert_eq!(refused.json["code"], "unsupported_content_encoding");
+        assert_eq!(refused.headers["accept-encoding"], "identity");
+    }
+    let document = document("1", "cron", "@daily").to_string();
+    let plain = Request::post("/schedules").header("content-encoding", "identity").body(Body::from(document)).unwrap();
+    assert_eq!(api.send(plain).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_list_of_runs_refuses_a_parameter_that_nobody_knows() {
+    let api = Api::start().await;
+    let id = api.register(&document("1", "cron", "@daily")).await;
+    assert_eq!(api.get(&format!("/schedules/{id}/runs?limit=&cursor=")).await.status, StatusCode::OK);
+    let refused = api.get(&format!("/schedules/{id}/runs?state=dead")).await;
+    assert_eq!((refused.status, refused.json["code"].as_str()), (StatusCode::BAD_REQUEST, Some("bad_query")));
 }
 
 #[tokio::test]

@@ -51,6 +51,38 @@ async fn the_description_is_openapi_3_1_and_complete() {
     }
 }
 
+/// What tools stopped at: openapi-generator without the licence's SPDX identifier, validators and generators of models at
+/// a name of a header that had to be an object. `ci/client` holds the tools themselves to it.
+#[tokio::test]
+async fn the_description_can_be_used_by_tools() {
+    let description: Value = serde_json::from_str(&openapi_json().unwrap()).unwrap();
+    assert_eq!(description["info"]["license"]["identifier"], "Apache-2.0");
+    let schemas = description["components"]["schemas"].as_object().unwrap();
+    assert_eq!(schemas["Connection"]["properties"]["headers"]["propertyNames"]["type"], "string");
+    assert_eq!(schemas["Client"]["additionalProperties"], false);
+    for of in ["Connection", "Target"] {
+        for (field, schema) in schemas[of]["properties"].as_object().unwrap() {
+            assert!(schema["description"].is_string(), "{of} does not describe {field}");
+        }
+    }
+}
+
+/// Whoever tries one example after the other replaces none by the next.
+#[test]
+fn the_examples_have_identities_of_their_own() {
+    let description: Value = serde_json::from_str(&openapi_json().unwrap()).unwrap();
+    let example = &description["components"]["schemas"]["RegistrationDocument"]["example"];
+    let mut clients = vec![example["client"].to_string()];
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    for (at, _) in readme.match_indices("\"client\": {") {
+        let client = readme[at..].split_once(": ").unwrap().1;
+        let client: Value = serde_json::from_str(&client[..=client.find('}').unwrap()]).unwrap();
+        clients.push(client.to_string());
+    }
+    let distinct: std::collections::BTreeSet<&String> = clients.iter().collect();
+    assert!(clients.len() > 2 && distinct.len() == clients.len(), "{clients:?}");
+}
+
 #[tokio::test]
 async fn the_page_refers_to_nothing_outside_this_server() {
     let (status, headers, page) = get("/docs").await;

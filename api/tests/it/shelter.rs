@@ -10,9 +10,8 @@ use reveille_shared::bus::local::LocalBus;
 use reveille_shared::bus::presence::WorkerPresence;
 use reveille_shared::bus::stage::{RunStage, StageWatch};
 use reveille_shared::bus::wake::WakeState;
-use reveille_shared::bus::{Beat, Bus, BusError, Subscription};
+use reveille_shared::bus::{Beat, Bus, BusError, Subscription, ToldBacklog};
 use reveille_shared::model::UnixMs;
-use reveille_shared::store::Backlog;
 
 use crate::support::{Answer, Api, document};
 
@@ -59,10 +58,10 @@ impl Bus for TroubledBus {
             Trouble::Fails => Err(BusError::Unreadable("as the test wants it".to_owned())),
         }
     }
-    async fn backlog_tell(&self, backlog: &Backlog, ttl: Duration) -> Result<(), BusError> {
-        self.sound.backlog_tell(backlog, ttl).await
+    async fn backlog_tell(&self, told: &ToldBacklog, ttl: Duration) -> Result<(), BusError> {
+        self.sound.backlog_tell(told, ttl).await
     }
-    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+    async fn backlog_read(&self) -> Result<Option<ToldBacklog>, BusError> {
         self.sound.backlog_read().await
     }
     async fn worker_tell(&self, worker: &WorkerPresence) -> Result<(), BusError> {
@@ -73,6 +72,9 @@ impl Bus for TroubledBus {
     }
     async fn workers_read(&self) -> Result<Vec<WorkerPresence>, BusError> {
         self.sound.workers_read().await
+    }
+    async fn backlog_want(&self) -> Result<(), BusError> {
+        self.sound.backlog_want().await
     }
     async fn stages_want(&self) -> Result<(), BusError> {
         self.sound.stages_want().await

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_monitor::Settings;
-use reveille_shared::bus::{Bus, BusEvent, Subscription};
+use reveille_shared::bus::{Bus, BusEvent, Subscription, ToldBacklog};
 use reveille_shared::runtime::lifecycle::Lifecycle;
-use reveille_shared::store::{Store, StoreSettings};
-use reveille_testkit::{Redis, eventually};
+use reveille_shared::store::{Backlog, Store, StoreSettings};
+use reveille_testkit::{Redis, eventually, eventually_some};
 use tokio::time::timeout;
 
 use crate::cluster::{
@@ -198,4 +198,73 @@ async fn finished_runs_are_pruned_when_their_time_has_come() {
     assert!(store.run_get(waiting).await.unwrap().is_some());
     eventually(PATIENCE, "it is counted", || async { node.metric("monitor_pruned_rows_total") >= Some(1.0) }).await;
     assert!(node.leads(), "pruning costs no heartbeat");
+}
+
+/// What the leader answers to a question, once it does.
+async fn asked(bus: &Arc<dyn Bus>) -> ToldBacklog {
+    let before = bus.backlog_read().await.unwrap().map(|told| told.number);
+    bus.backlog_want().await.unwrap();
+    eventually_some(PATIENCE, "the leader answers", || async {
+        bus.backlog_read().await.unwrap().filter(|told| Some(told.number) != before)
+    })
+    .await
+}
+
+/// Asks until it is so. There is no recheck to wait for.
+async fn wait_backlog(bus: &Arc<dyn Bus>, what: &str, holds: impl Fn(&Backlog) -> bool) {
+    eventually(PATIENCE, what, || async { holds(&asked(bus).await.backlog) }).await;
+}
+
+async fn check_backlog_follows_whoever_asks((store, bus, lifecycle): (Arc<dyn Store>, Arc<dyn Bus>, Lifecycle)) {
+    let node = Node::start(&store, &bus, lifecycle, brisk());
+    node.wait_leads().await;
+    assert_eq!(asked(&bus).await.backlog.due_next_minute, 0);
+    let looks = || node.metric("monitor_recheck_total{reason=\"asked\"}").unwrap_or_default();
+
+    // Behind an instant that is known, so that its hint is told to nobody.
+    let now = store.ping().await.unwrap();
+    register(&store, "sooner", now + 40_000).await;
+    bus.lower(now + 40_000, 0).await.unwrap();
+    wait_backlog(&bus, "one comes", |backlog| backlog.due_next_minute == 1).await;
+    register(&store, "later", now + 45_000).await;
+    bus.lower(now + 45_000, 0).await.unwrap();
+    wait_backlog(&bus, "two come", |backlog| backlog.due_next_minute == 2).await;
+
+    // Claimed and settled without a word.
+    let due = store.ping().await.unwrap();
+    register(&store, "due", due).await;
+    bus.lower(due, 0).await.unwrap();
+    wait_backlog(&bus, "one is late", |backlog| backlog.overdue_runs == 1).await;
+    let held = claim(&store, LEASE).await;
+    wait_backlog(&bus, "one runs", |backlog| (backlog.overdue_runs, backlog.running_runs) == (0, 1)).await;
+    finish(&store, &held).await;
+    wait_backlog(&bus, "it is done", |backlog| (backlog.overdue_runs, backlog.running_runs) == (0, 0)).await;
+    assert!(looks() >= 4.0);
+    assert!(asked(&bus).await.age_ms < 2_000);
+}
+
+#[tokio::test]
+async fn the_backlog_follows_whoever_asks_embedded() {
+    check_backlog_follows_whoever_asks(embedded().await).await;
+}
+
+#[tokio::test]
+async fn the_backlog_follows_whoever_asks_clustered() {
+    check_backlog_follows_whoever_asks(clustered().await).await;
+}
+
+#[tokio::test]
+async fn whoever_asks_an_idle_monitor_costs_no_statement() {
+    let (store, bus, lifecycle) = clustered().await;
+    let far = store.ping().await.unwrap() + HOUR_MS;
+    register(&store, "far", far).await;
+    let node = Node::start(&store, &bus, lifecycle, brisk());
+    node.wait_leads().await;
+    let before = store.statements();
+    let began = std::time::Instant::now();
+    // For longer than a count answers by being new.
+    while began.elapsed() < Duration::from_secs(3) {
+        assert_eq!(asked(&bus).await.backlog.due_next_five_minutes, 0);
+    }
+    assert_eq!(store.statements(), before);
 }

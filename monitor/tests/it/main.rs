@@ -9,6 +9,7 @@
 mod cluster;
 mod election;
 mod leading;
+mod outlook;
 mod succession;
 mod sweep;
 mod watch;

@@ -13,9 +13,8 @@ use super::presence::WorkerPresence;
 use super::stage::{self, RunStage, StageFeed, StageNews, StageWatch};
 use super::subscription::{Feed, Subscription, channel};
 use super::wake::{self, Publish, WakeState, fresh_nonce};
-use super::{Beat, Bus, BusError, BusEvent};
+use super::{Beat, Bus, BusError, BusEvent, ToldBacklog};
 use crate::model::UnixMs;
-use crate::store::Backlog;
 
 /// The wake state of one process.
 pub struct LocalBus {
@@ -34,7 +33,7 @@ struct Inner {
     key: Option<WakeState>,
     leader: Option<String>,
     feeds: Vec<Feed>,
-    backlog: Option<Backlog>,
+    backlog: Option<ToldBacklog>,
     /// Those of this process: they end with it.
     workers: BTreeMap<String, WorkerPresence>,
 }
@@ -108,12 +107,12 @@ impl Bus for LocalBus {
         Ok(self.lock().key.clone())
     }
 
-    async fn backlog_tell(&self, backlog: &Backlog, _ttl: Duration) -> Result<(), BusError> {
-        self.lock().backlog = Some(*backlog);
+    async fn backlog_tell(&self, told: &ToldBacklog, _ttl: Duration) -> Result<(), BusError> {
+        self.lock().backlog = Some(*told);
         Ok(())
     }
 
-    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+    async fn backlog_read(&self) -> Result<Option<ToldBacklog>, BusError> {
         Ok(self.lock().backlog)
     }
 
@@ -129,6 +128,11 @@ impl Bus for LocalBus {
 
     async fn workers_read(&self) -> Result<Vec<WorkerPresence>, BusError> {
         Ok(self.lock().workers.values().cloned().collect())
+    }
+
+    async fn backlog_want(&self) -> Result<(), BusError> {
+        self.lock().publish(&BusEvent::BacklogWanted);
+        Ok(())
     }
 
     async fn stages_want(&self) -> Result<(), BusError> {

@@ -17,6 +17,7 @@ pub mod wake;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use self::presence::WorkerPresence;
 use self::stage::{RunStage, StageWatch};
@@ -63,10 +64,13 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Tells everybody how much is waiting and coming, for as long as `ttl`: the leading monitor knows, whoever
     /// is asked answers.
-    async fn backlog_tell(&self, backlog: &Backlog, ttl: Duration) -> Result<(), BusError>;
+    async fn backlog_tell(&self, told: &ToldBacklog, ttl: Duration) -> Result<(), BusError>;
 
     /// What was told last; `None` when that is too long ago.
-    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError>;
+    async fn backlog_read(&self) -> Result<Option<ToldBacklog>, BusError>;
+
+    /// Asks the leading monitor to tell it again: counted anew where it may be another by now.
+    async fn backlog_want(&self) -> Result<(), BusError>;
 
     /// Tells that a worker is there, good for [`presence::LASTS`].
     async fn worker_tell(&self, worker: &WorkerPresence) -> Result<(), BusError>;
@@ -88,6 +92,20 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Listens for as long as the subscription lives. Reconnects for ever by itself.
     fn subscribe(&self) -> Subscription;
+}
+
+/// The backlog, as the leading monitor told it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldBacklog {
+    /// The counts.
+    #[serde(flatten)]
+    pub backlog: Backlog,
+    /// Another one with each telling: who asked knows the answer by it. 0 from versions that do not answer.
+    #[serde(default)]
+    pub number: u64,
+    /// How long ago it was known to hold, when it was told.
+    #[serde(default)]
+    pub age_ms: u64,
 }
 
 /// A monitor's heartbeat.
@@ -125,6 +143,8 @@ pub enum BusEvent {
     Resigned,
     /// Somebody watches stages. Says nothing about what is due.
     StagesWanted,
+    /// Somebody asks how much is waiting and coming: the leading monitor answers.
+    BacklogWanted,
     /// The connection is gone; `Connected` follows when it is back.
     Disconnected,
 }

@@ -138,6 +138,10 @@ impl Waiting {
                 self.take(|waiting| matches!(waiting, BusEvent::StagesWanted));
                 BusEvent::StagesWanted
             }
+            BusEvent::BacklogWanted => {
+                self.take(|waiting| matches!(waiting, BusEvent::BacklogWanted));
+                BusEvent::BacklogWanted
+            }
         };
         self.events.push_back(event);
     }

@@ -55,6 +55,12 @@ impl Default for Metrics {
     }
 }
 
+/// Milliseconds for the log. The 128 bits of [`Duration::as_millis`] are written as text into a JSON line, where a number
+/// is expected.
+pub fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A loop's sign of life, on the monotonic clock. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Pulse {

@@ -72,6 +72,20 @@ pub enum Change {
     Unchanged,
 }
 
+impl Change {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Created, Self::Replaced, Self::Unchanged];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Replaced => "replaced",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
 /// A definition as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPayload {

@@ -148,6 +148,7 @@ async fn a_user_with_the_documented_rights_can_do_all_of_it() {
         Beat { id: "me".to_owned(), epoch: 1, ttl: Duration::from_secs(60), db_ms: 5, seen_nonce: 0, seen_seq: 0 };
     assert!(bus.beat(&beat).await.unwrap().is_some());
     assert!(bus.backlog_read().await.unwrap().is_none());
+    bus.backlog_want().await.unwrap();
     bus.resign("me").await.unwrap();
     let refused = bus.rehearse().await;
     assert!(refused.is_empty(), "{refused:?}");

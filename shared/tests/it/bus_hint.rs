@@ -11,11 +11,10 @@ use reveille_shared::bus::presence::WorkerPresence;
 use reveille_shared::bus::redis::RedisBus;
 use reveille_shared::bus::stage::{RunStage, StageWatch};
 use reveille_shared::bus::wake::WakeState;
-use reveille_shared::bus::{Beat, Bus, BusError, BusEvent, Subscription};
+use reveille_shared::bus::{Beat, Bus, BusError, BusEvent, Subscription, ToldBacklog};
 use reveille_shared::model::UnixMs;
 use reveille_shared::runtime::clock::SystemClock;
 use reveille_shared::runtime::lifecycle::Lifecycle;
-use reveille_shared::store::Backlog;
 use tokio::sync::Semaphore;
 
 use crate::eventually;
@@ -74,11 +73,11 @@ impl Bus for SlowAnswers {
         self.bus.read().await
     }
 
-    async fn backlog_tell(&self, backlog: &Backlog, ttl: Duration) -> Result<(), BusError> {
-        self.bus.backlog_tell(backlog, ttl).await
+    async fn backlog_tell(&self, told: &ToldBacklog, ttl: Duration) -> Result<(), BusError> {
+        self.bus.backlog_tell(told, ttl).await
     }
 
-    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+    async fn backlog_read(&self) -> Result<Option<ToldBacklog>, BusError> {
         self.bus.backlog_read().await
     }
 
@@ -92,6 +91,10 @@ impl Bus for SlowAnswers {
 
     async fn workers_read(&self) -> Result<Vec<WorkerPresence>, BusError> {
         self.bus.workers_read().await
+    }
+
+    async fn backlog_want(&self) -> Result<(), BusError> {
+        self.bus.backlog_want().await
     }
 
     async fn stages_want(&self) -> Result<(), BusError> {

@@ -257,6 +257,16 @@ pub(crate) const RULES: &[Rule] = &[
         passes: &[("src/main.rs", "//! Short.\n"), ("CHANGELOG.md", LONG)],
     },
     Rule {
+        name: "numbers are logged as numbers: 128 bits would be text in a JSON line",
+        find: |source| {
+            let is_field = |line: &str| line.contains("_ms = ") && !line.trim_start().starts_with("let ");
+            let logs = source.is_rust() && source.path != "tests/it/tidy/rules.rs";
+            lines(&source.text, |line| logs && is_field(line) && line.contains(".as_millis()"))
+        },
+        flags: &[("src/main.rs", "tracing::info!(lag_ms = lag.as_millis(), \"late\");")],
+        passes: &[("src/main.rs", "let lag_ms = lag.as_millis();\ntracing::info!(lag_ms = whole_ms(lag), \"late\");")],
+    },
+    Rule {
         name: "no path of somebody's machine",
         // Spelled in two halves, so that this file keeps the rule itself.
         find: |source| {

@@ -2,6 +2,7 @@
 
 use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::{OutcomeCode, RunState};
+use reveille_shared::store::Change;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -20,6 +21,8 @@ pub(in crate::http) struct RegisteredAnswer {
     #[schema(example = "nightly report")]
     name: String,
     client: ClientAnswer,
+    #[schema(schema_with = changes)]
+    change: String,
     /// Fields that were left out because nobody knows them; absent when there are none.
     #[schema(required = false, nullable = false)]
     warnings: Option<Vec<String>>,
@@ -30,15 +33,15 @@ pub(in crate::http) struct RegisteredAnswer {
 #[schema(as = ClientKey)]
 #[expect(dead_code, reason = "documentation")]
 pub(super) struct ClientAnswer {
-    #[schema(example = "op#1")]
+    #[schema(example = "report")]
     operation: String,
     #[schema(example = "chef")]
     application: String,
-    #[schema(example = "system")]
+    #[schema(example = "office")]
     group: String,
-    #[schema(example = "12345678")]
+    #[schema(example = "nightly")]
     key: String,
-    #[schema(example = "scheduler")]
+    #[schema(example = "service")]
     r#type: String,
 }
 
@@ -138,23 +141,30 @@ struct RetryAnswer {
 #[schema(as = Target)]
 #[expect(dead_code, reason = "documentation")]
 struct ConnectionAnswer {
+    /// The connection of the server's configuration it goes through.
     #[schema(required = false)]
     name: String,
+    /// Where the target is: URL, brokers, or Redis.
     #[schema(required = false, example = "http://localhost:3000/api/run/report")]
     host: String,
+    /// HTTP method; absent: POST.
     #[schema(required = false)]
     method: String,
-    /// Secret values are shown as `***`.
+    /// Headers that are sent. Secret values are shown as `***`.
     #[schema(required = false)]
     headers: std::collections::BTreeMap<String, String>,
+    /// Kafka topic; Redis channel, stream or list.
     #[schema(required = false)]
     topic: String,
+    /// Key of the Kafka record; absent: the id of the run.
     #[schema(required = false)]
     key: String,
     #[schema(required = false, schema_with = modes)]
     mode: String,
+    /// Entries a Redis stream or list is trimmed to; absent: it is not.
     #[schema(required = false)]
     maxlen: u64,
+    /// Whether it is a failure when nobody received what was published to Redis.
     #[schema(required = false)]
     require_receiver: bool,
     #[schema(required = false, schema_with = bodies)]
@@ -376,6 +386,12 @@ fn rfc3339(object: ObjectBuilder) -> ObjectBuilder {
         .examples(["2027-01-15T08:00:00.000Z"])
 }
 
+fn changes() -> RefOr<Schema> {
+    let description = "What became of the schedule: `created`, `replaced` (also when the same document was armed anew), or \
+                       `unchanged`.";
+    field(words(Change::ALL.map(Change::as_str)).description(Some(description)).examples(["created"]))
+}
+
 fn timing_types() -> RefOr<Schema> {
     field(words(["cron", "now", "date", "delay", "delay-recur"]))
 }
@@ -397,15 +413,18 @@ fn backoffs() -> RefOr<Schema> {
 }
 
 fn modes() -> RefOr<Schema> {
-    field(words(["publish", "stream", "list"]))
+    let description = "How Redis is told: PUBLISH, XADD or LPUSH; absent: `publish`.";
+    field(words(["publish", "stream", "list"]).description(Some(description)))
 }
 
 fn bodies() -> RefOr<Schema> {
-    field(words(["data", "schedule"]))
+    let description = "What is sent: the task's data or the whole document; absent: the server's default, `data`.";
+    field(words(["data", "schedule"]).description(Some(description)))
 }
 
 fn formats() -> RefOr<Schema> {
-    field(words(["raw", "cloudevents"]))
+    let description = "The form of the message; absent: `raw`.";
+    field(words(["raw", "cloudevents"]).description(Some(description)))
 }
 
 fn statuses() -> RefOr<Schema> {

@@ -13,11 +13,11 @@ use super::{STORABLE, any_of, field};
 ///
 /// Optional fields may be null, which means the same as leaving them out. A document that was returned by this API
 /// can be sent back as it is: the server's own fields (`id`, `state`, `task.status` …) are accepted and left out. Any
-/// other unknown field is left out too, and named in the `warnings` of the answer.
+/// other unknown field is left out too, and named in the `warnings` of the answer; in `client` it is refused.
 #[derive(ToSchema)]
 #[schema(example = json!({
     "name": "nightly report",
-    "client": {"operation": "op#1", "application": "chef", "group": "system", "key": "12345678", "type": "scheduler"},
+    "client": {"operation": "report", "application": "chef", "group": "office", "key": "nightly", "type": "service"},
     "type": "cron",
     "schedule": "0 0 3 * * *",
     "timezone": "Asia/Seoul",
@@ -51,24 +51,26 @@ pub(in crate::http) struct RegistrationDocument {
     task: Task,
 }
 
-/// Who registers the schedule. The five together are its identity; each is free text, and empty when left out.
+/// Who registers the schedule. The five together are its identity; each is free text, and empty when left out. Any other
+/// field is refused: without it the identity might be that of another schedule.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "documentation")]
 struct Client {
     /// Operation of the calling application.
-    #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "op#1")]
+    #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "report")]
     operation: Option<String>,
     /// The application.
     #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "chef")]
     application: Option<String>,
     /// Group the schedule belongs to.
-    #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "system")]
+    #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "office")]
     group: Option<String>,
     /// The application's own key.
-    #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "12345678")]
+    #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "nightly")]
     key: Option<String>,
     /// Type of client.
-    #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "scheduler")]
+    #[schema(max_length = 255, pattern = "^[^\\u0000]*$", example = "service")]
     r#type: Option<String>,
 }
 
@@ -130,8 +132,8 @@ struct Task {
     /// Another name of `retry_wait`, which wins.
     #[schema(minimum = 0, maximum = 31_536_000, deprecated)]
     retry_period: Option<i64>,
-    /// Retries after the first attempt: n means n + 1 attempts, 0 none, -1 no limit. Left out: no limit with `retry`,
-    /// 10 with `retry_dlq`.
+    /// Retries after the first attempt: n means n + 1 attempts, 0 none, -1 no limit. Left out: no limit with `retry`
+    /// (until the next occurrence, where there is one), 10 with `retry_dlq`.
     #[schema(minimum = -1, maximum = 1_000_000)]
     max_retry_count: Option<i64>,
     retry: Option<RetryShape>,
@@ -153,7 +155,7 @@ enum TargetType {
 
 fn data() -> RefOr<Schema> {
     let description = "What the target receives: any JSON, at most 32 levels deep, handed on as it is written here. \
-                       Left out: `{}`. The placeholders `{{run.id}}`, `{{run.scheduled_at}}`, `{{run.attempt}}`, \
+                       Left out or null: `{}`. The placeholders `{{run.id}}`, `{{run.scheduled_at}}`, `{{run.attempt}}`, \
                        `{{schedule.id}}` and `{{schedule.name}}` in it are filled in.";
     let any = utoipa::openapi::schema::SchemaType::AnyValue;
     field(ObjectBuilder::new().schema_type(any).description(Some(description)))
@@ -266,7 +268,7 @@ fn headers() -> RefOr<Schema> {
         .max_length(Some(4096))
         .pattern(Some(r"^[^\u0000-\u0008\u000A-\u001F\u007F]*$"));
     // `tchar` of RFC 9110, section 5.6.2.
-    let name = ObjectBuilder::new().pattern(Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$"));
+    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$"));
     field(
         any_of([Type::Object, Type::Null])
             .description(Some(
@@ -298,7 +300,7 @@ fn body() -> RefOr<Schema> {
 fn format() -> RefOr<Schema> {
     optional_words(
         ["raw", "cloudevents"],
-        "The form of the message: as it is (`raw`, the default), or CloudEvents 1.0.",
+        "The form of the message: as it is (`raw`, the default), or CloudEvents 1.0 (`cloudevents`).",
     )
 }
 

@@ -49,7 +49,7 @@ pub(super) fn complete(document: &mut OpenApi) {
     info(
         title = "Reveille",
         description = include_str!("description.md"),
-        license(name = "Apache-2.0"),
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     security(("token" = [])),
     tags(

@@ -143,6 +143,13 @@ refusals! {
     BodyTooLarge 413 "The body is larger than 256 KiB." [
         example("body_too_large", "payload too large", "the body is larger than 262144 bytes"),
     ]
+    EncodedBody 415 "The body is compressed: send it as it is." [
+        example(
+            "unsupported_content_encoding",
+            "unsupported content encoding",
+            "the body is sent with `Content-Encoding: gzip`: send it as it is",
+        ),
+    ]
     InvalidDocument 422 "The document is not valid; `errors` names every field that is wrong." [
         Example {
             field: Some(["/task/connection/host", "required", "is required"]),
@@ -200,7 +207,8 @@ const NO_SECRET_KEY: &str =
 const COMMON: [Refusal; 5] =
     [Unauthorized::REFUSAL, Forbidden::REFUSAL, TooMany::REFUSAL, Internal::REFUSAL, Unavailable::REFUSAL];
 /// What a request with a body can meet besides.
-const OF_BODIES: [Refusal; 3] = [UnreadableBody::REFUSAL, BodyTimeout::REFUSAL, BodyTooLarge::REFUSAL];
+const OF_BODIES: [Refusal; 4] =
+    [UnreadableBody::REFUSAL, BodyTimeout::REFUSAL, BodyTooLarge::REFUSAL, EncodedBody::REFUSAL];
 
 impl Refusal {
     fn response(&self) -> Response {
@@ -217,6 +225,9 @@ impl Refusal {
             ResponseBuilder::new().description(self.description).content("application/problem+json", content.build());
         if self.status == 401 {
             response = response.header("WWW-Authenticate", header(Type::String, "`Bearer`."));
+        }
+        if self.status == 415 {
+            response = response.header("Accept-Encoding", header(Type::String, "`identity`."));
         }
         if matches!(self.status, 429 | 503) {
             response = response.header("Retry-After", header(Type::Integer, "Seconds to wait before trying again."));

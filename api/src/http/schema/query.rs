@@ -12,16 +12,16 @@ pub(in crate::http) struct ClientFilter {
     #[param(pattern = "^[^\\u0000]*$", example = "chef")]
     application: Option<String>,
     /// Only schedules of this group.
-    #[param(pattern = "^[^\\u0000]*$", example = "system")]
+    #[param(pattern = "^[^\\u0000]*$", example = "office")]
     group: Option<String>,
     /// Only schedules of this client type.
-    #[param(pattern = "^[^\\u0000]*$", example = "scheduler")]
+    #[param(pattern = "^[^\\u0000]*$", example = "service")]
     r#type: Option<String>,
     /// Only schedules with this key.
-    #[param(pattern = "^[^\\u0000]*$", example = "12345678")]
+    #[param(pattern = "^[^\\u0000]*$", example = "nightly")]
     key: Option<String>,
     /// Only schedules of this operation.
-    #[param(pattern = "^[^\\u0000]*$", example = "op#1")]
+    #[param(pattern = "^[^\\u0000]*$", example = "report")]
     operation: Option<String>,
 }
 

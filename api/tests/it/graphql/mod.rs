@@ -33,7 +33,7 @@ async fn post(api: &Api, kind: &str, body: &str) -> Answer {
 
 const REGISTER: &str = "mutation($document: JSON, $strict: Boolean! = false) {
     registerSchedule(document: $document, strict: $strict) {
-        id name respId warnings client { application key } schedule { id type state task { status data } }
+        id name respId change warnings client { application key } schedule { id type state task { status data } }
         userErrors { pointer code message } } }";
 
 /// Registers and answers the id.
@@ -48,6 +48,7 @@ async fn a_schedule_is_registered_by_one_surface_and_read_by_the_other() {
     let api = Api::start().await;
     let answer = data(&api, REGISTER, json!({"document": document("1", "cron", "30 * * * * *")})).await;
     let payload = &answer["registerSchedule"];
+    assert_eq!(payload["change"], "CREATED");
     let id = payload["id"].as_str().unwrap();
     assert_eq!(payload["respId"], id);
     assert_eq!(payload["client"], json!({"application": "chef", "key": "1"}));

@@ -22,6 +22,10 @@ async fn a_browser_gets_a_page_that_takes_nothing_from_elsewhere() {
     let policy = headers["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("default-src 'none'; script-src 'self';"), "{policy}");
     assert!(!page.contains("//"), "an address of elsewhere: {page}");
+    // Where a key goes is said where it is entered, and another one fetches the schema again: see `start.js`.
+    assert!(page.contains("<label for=\"key\">Key or token"), "{page}");
+    let (_, _, start) = get(&api, "/graphql/assets/start.js", ("accept", "*/*")).await;
+    assert!(start.contains("      key,\n      fetcher: fetcherWith(key)"), "another key must make another page");
     let linked: Vec<&str> = page.split('"').filter(|text| text.starts_with("/graphql/")).collect();
     assert_eq!(linked.len(), 6);
     for path in linked {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{data, register};
+use super::{ask, data, register};
 use crate::support::{Api, document};
 
 const REGISTER: &str = "mutation($registration: ScheduleEventInput!) {
@@ -50,6 +50,20 @@ async fn its_clients_register_list_and_unregister_by_name() {
     let gone = data(&api, UNREGISTER, json!({"name": "one"})).await["unregisterSchedule"].clone();
     assert_eq!(gone, json!({"name": "one", "respId": one["respId"], "count": 1}));
     assert_eq!(data(&api, LIST, json!({"queueType": {"dlq": false}})).await["scheduledList"], json!([]));
+}
+
+#[tokio::test]
+async fn a_name_is_found_among_more_schedules_than_a_list_may_have() {
+    let api = Api::start().await;
+    let documents: Vec<Value> = (0..1001).map(|number| document(&number.to_string(), "cron", "@daily")).collect();
+    futures_util::future::join_all(documents.iter().map(|document| api.register(document))).await;
+    data(&api, REGISTER, json!({"registration": registration("one")})).await;
+    let names = "query($queueType: ListInput!) { scheduledList(queueType: $queueType) { name } }";
+    let named = async |name: &str| data(&api, names, json!({"queueType": {"dlq": false, "name": name}})).await;
+    assert_eq!(named("one").await["scheduledList"], json!([{"name": "one"}]));
+    assert_eq!(named("nosuch").await["scheduledList"], json!([]));
+    let all = ask(&api, names, json!({"queueType": {"dlq": false}})).await.json;
+    assert!(all["errors"][0]["message"].as_str().unwrap().contains("more than 1000 schedules"), "{all}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What goes over the channel: `{"kind":"wake","state":{…}}`, `nudge` and `heartbeat` alike, `{"kind":"soon","at":…}`,
-//! `{"kind":"resigned"}`. Written by the scripts; [`STAGES_WANTED`] by whoever watches stages.
+//! `{"kind":"resigned"}`. Written by the scripts; [`STAGES_WANTED`] by whoever watches stages, [`BACKLOG_WANTED`] by
+//! whoever is asked for the backlog.
 //!
 //! A message of a kind that a version does not know is passed over by it, and costs it what the message would have
 //! spared: a worker that does not know `soon` waits for the monitor's look.
@@ -18,7 +19,11 @@ pub(super) enum Message {
     Soon { at: UnixMs },
     Resigned,
     StagesWanted,
+    BacklogWanted,
 }
 
 /// Somebody watches stages.
 pub(super) const STAGES_WANTED: &str = r#"{"kind":"stages_wanted"}"#;
+
+/// Somebody asks for the backlog.
+pub(super) const BACKLOG_WANTED: &str = r#"{"kind":"backlog_wanted"}"#;

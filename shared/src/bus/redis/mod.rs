@@ -25,7 +25,7 @@ use ::redis::ScriptInvocation;
 use async_trait::async_trait;
 
 use self::commands::{Commands, Request};
-use self::message::STAGES_WANTED;
+use self::message::{BACKLOG_WANTED, STAGES_WANTED};
 use self::scripts::Scripts;
 use self::servers::Servers;
 use self::subscribe::{Listener, StageEar, WakeEar};
@@ -33,11 +33,10 @@ use super::presence::{self, WorkerPresence};
 use super::stage::{self, RunStage, StageWatch};
 use super::subscription::{Subscription, channel};
 use super::wake::{NEVER, WakeState, fresh_nonce, storable};
-use super::{Beat, Bus, BusError};
+use super::{Beat, Bus, BusError, ToldBacklog};
 use crate::model::UnixMs;
 use crate::runtime::clock::Clock;
 use crate::runtime::lifecycle::Lifecycle;
-use crate::store::Backlog;
 
 /// The wake state in Redis.
 pub struct RedisBus {
@@ -184,14 +183,14 @@ impl Bus for RedisBus {
         self.commands.read(&self.names).await
     }
 
-    async fn backlog_tell(&self, backlog: &Backlog, ttl: Duration) -> Result<(), BusError> {
-        let text = serde_json::to_string(backlog).map_err(|error| BusError::Unreadable(error.to_string()))?;
+    async fn backlog_tell(&self, told: &ToldBacklog, ttl: Duration) -> Result<(), BusError> {
+        let text = serde_json::to_string(told).map_err(|error| BusError::Unreadable(error.to_string()))?;
         let mut set = ::redis::cmd("SET");
         set.arg(&self.names.backlog).arg(text).arg("PX").arg(millis(ttl));
         self.commands.ask(&Request::Command(&set)).await
     }
 
-    async fn backlog_read(&self) -> Result<Option<Backlog>, BusError> {
+    async fn backlog_read(&self) -> Result<Option<ToldBacklog>, BusError> {
         let mut get = ::redis::cmd("GET");
         get.arg(&self.names.backlog);
         let text: Option<String> = self.commands.ask(&Request::Command(&get)).await?;
@@ -219,6 +218,10 @@ impl Bus for RedisBus {
             texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
         workers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         Ok(workers)
+    }
+
+    async fn backlog_want(&self) -> Result<(), BusError> {
+        self.publish(&self.names.wake, BACKLOG_WANTED).await
     }
 
     async fn stages_want(&self) -> Result<(), BusError> {

@@ -10,8 +10,7 @@ use super::scripts::Scripts;
 use super::{Names, RedisBus};
 use crate::bus::presence::WorkerPresence;
 use crate::bus::wake::fresh_nonce;
-use crate::bus::{Beat, Bus, BusError};
-use crate::store::Backlog;
+use crate::bus::{Beat, Bus, BusError, ToldBacklog};
 
 /// For keys that a rehearsal leaves behind which is cut off.
 const ASIDE: Duration = Duration::from_secs(60);
@@ -47,7 +46,7 @@ impl RedisBus {
             ("heartbeats (GET, SET, PEXPIRE, PUBLISH in a script)", aside.beat(&beat).await.map(drop)),
             ("the end of a term (GET, DEL, PUBLISH in a script)", aside.resign(id).await),
             ("reading the wake state (GET)", aside.read().await.map(drop)),
-            ("telling the backlog (SET with PX)", aside.backlog_tell(&Backlog::default(), ASIDE).await),
+            ("telling the backlog (SET with PX)", aside.backlog_tell(&ToldBacklog::default(), ASIDE).await),
             ("telling workers (TIME, HSET, PEXPIRE in a script)", aside.worker_tell(&worker).await),
             ("listing workers (TIME, HGETALL, HDEL in a script)", aside.workers_read().await.map(drop)),
             ("the end of a worker (HDEL)", aside.worker_gone(id).await),

@@ -82,6 +82,7 @@ impl Ear for WakeEar {
             Ok(Message::Soon { at }) => self.feed.put(BusEvent::Soon(at)),
             Ok(Message::Resigned) => self.feed.put(BusEvent::Resigned),
             Ok(Message::StagesWanted) => self.feed.put(BusEvent::StagesWanted),
+            Ok(Message::BacklogWanted) => self.feed.put(BusEvent::BacklogWanted),
             Err(_) => true,
         };
     }

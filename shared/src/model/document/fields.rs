@@ -119,6 +119,13 @@ impl<'a> Fields<'a> {
         self.findings.unknown.borrow_mut().extend(pointers);
     }
 
+    /// Ends the reading of an object in which an unknown field is never left out; `known` says what it has.
+    pub(super) fn finish_closed(self, known: &str) {
+        for name in self.members.keys().take(MAX_NAMED_UNKNOWN) {
+            self.refuse(name, Refusal::new("unknown_field", format!("is not a known field; there are {known}")));
+        }
+    }
+
     fn required_raw(&mut self, name: &str) -> Option<&'a RawValue> {
         let value = self.optional_raw(name);
         if value.is_none() {

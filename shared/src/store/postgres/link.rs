@@ -31,6 +31,7 @@ use tokio::time::timeout;
 use super::hosts::{Connected, Hosts, silent};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::telemetry::whole_ms;
 use crate::store::{StatementCounter, StoreError, StoreSettings};
 
 /// Which part of a call's time a server that refuses connections is waited for: it may be starting.
@@ -396,7 +397,7 @@ impl<'a> Call<'a> {
     fn log_if_slow(&self) {
         let took = self.links.now().saturating_sub(self.began_at);
         if took > SLOW {
-            tracing::warn!(call = self.name, took_ms = took.as_millis(), "the database was slow to answer");
+            tracing::warn!(call = self.name, took_ms = whole_ms(took), "the database was slow to answer");
         }
     }
 }

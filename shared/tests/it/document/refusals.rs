@@ -24,6 +24,9 @@ fn refusals_of_the_schedule() {
         check("/task", value, code);
         check("/task/connection", value, code);
     }
+    // Left out, it would leave the identity of another schedule, which this one would replace.
+    check("/client/app", r#""w""#, "unknown_field");
+    check("/client/app", "null", "unknown_field");
     check("/type", ABSENT, "required");
     check("/type", r#""weekly""#, "format");
     check("/type", "1", "type");
