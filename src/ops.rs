@@ -14,8 +14,10 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use reveille_shared::bus::{Bus, BusError, ToldBacklog};
+use reveille_shared::model::zone::rules;
 use reveille_shared::runtime::clock::Clock;
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::telemetry::Metrics;
@@ -165,7 +167,20 @@ pub(crate) fn register(metrics: &Metrics, role: &'static str, store: Arc<dyn Sto
         registry.register("build", "Version of this process", build);
         registry.register_collector(Box::new(Statements { role, store }));
         registry.register_collector(Box::new(LogLines));
+        registry.register_collector(Box::new(ZoneRules));
     });
+}
+
+/// The rules of time zones this process has at the moment.
+#[derive(Debug)]
+struct ZoneRules;
+
+impl Collector for ZoneRules {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let gauge = ConstGauge::new(i64::from(rules::current().version().number()));
+        let help = "Version of the rules of time zones that this process has: 202606 is 2026f.";
+        gauge.encode(encoder.encode_descriptor("zone_rules_version", help, None, MetricType::Gauge)?)
+    }
 }
 
 /// Lines of the log that nobody took.

@@ -400,6 +400,7 @@ pub(crate) fn worker(worker: &WorkerPresence) -> Value {
     json!({
         "name": worker.name,
         "version": worker.version,
+        "zone_rules": worker.zone_rules,
         "queues": worker.queues,
         "slots": worker.slots,
         "in_flight": worker.in_flight,

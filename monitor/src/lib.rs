@@ -14,6 +14,7 @@ pub mod outlook;
 pub mod sweep;
 mod term;
 pub mod watch;
+mod zones;
 
 use std::error::Error;
 use std::time::Duration;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use reveille_shared::bus::wake::NEVER;
 use reveille_shared::bus::{Beat, BusError, BusEvent, Subscription, ToldBacklog};
+use reveille_shared::model::zone::rules::{self, Version};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::telemetry::Pulse;
 use reveille_shared::store::{Backlog, StoreError, WakeReading};
@@ -19,6 +20,7 @@ use crate::metrics::{MonitorMetrics, Published};
 use crate::outlook::Outlook;
 use crate::sweep::{BATCH, Sweep};
 use crate::watch::{Moment, Push, Reason, Watch, to_tell};
+use crate::zones::Zones;
 
 /// Heartbeats that may be missed because the database fails, before the leader gives up.
 const FAILURES: u32 = 2;
@@ -57,6 +59,9 @@ pub(crate) struct Term<'a> {
     epoch: i64,
     watch: Watch,
     sweep: Sweep,
+    zones: Zones,
+    /// By which rules of time zones it looked last.
+    rules: Version,
     marks: u64,
     beat_at: Duration,
     renewed_at: Duration,
@@ -89,6 +94,8 @@ impl<'a> Term<'a> {
             epoch,
             watch: Watch::new(settings.recheck, now),
             sweep: Sweep::new(),
+            zones: Zones::default(),
+            rules: rules::armed_by(),
             marks: 0,
             beat_at: now,
             renewed_at: now,
@@ -137,13 +144,22 @@ impl<'a> Term<'a> {
         if self.sweep.is_due(self.now().at) {
             self.prune().await;
         }
+        if rules::armed_by() != self.rules {
+            // At the next look it is known what they move.
+            self.rules = rules::armed_by();
+            self.forecast_at = self.now().at;
+            self.watch.want(self.now().at, Reason::Asked);
+        }
+        if self.sound && self.zones.is_due(self.now().at) {
+            self.examine_zones().await;
+        }
         None
     }
 
     fn deadline(&self) -> Duration {
         let look_at = if self.sound { self.watch.deadline() } else { self.beat_at };
         let work_at = look_at.min(self.beat_at);
-        self.sweep.deadline().map_or(work_at, |sweep_at| work_at.min(sweep_at))
+        [self.sweep.deadline(), self.zones.deadline()].into_iter().flatten().fold(work_at, Duration::min)
     }
 
     fn hear(&mut self, event: &BusEvent) {
@@ -253,6 +269,7 @@ impl<'a> Term<'a> {
             let (reading, forecast) = self.ask(self.context.store.wake_forecast()).await?;
             self.forecast_at = self.now().at + self.settings.recheck / 2;
             self.sweep.on_reading(self.now(), forecast.next_prune);
+            self.zones.on_standing(forecast.zones, self.rules.number());
             self.outlook.on_count(counted_at, forecast.backlog);
             // What was committed while it was counted may be missing, and the SET forgets that it was hinted.
             if self.is_hinted().await {
@@ -325,6 +342,27 @@ impl<'a> Term<'a> {
         }
         self.sound = false;
         false
+    }
+
+    async fn examine_zones(&mut self) {
+        let began = self.now().at;
+        let examined = self.zones.work(self.context, self.rules.number()).await;
+        let now = self.now().at;
+        self.zones.rest(now, now.saturating_sub(began), examined.is_err());
+        match examined {
+            Ok(part) => {
+                if let Some(at) = part.armed_min {
+                    self.context.hints.hint(at, self.context.clock.now_ms());
+                    self.watch.want(now, Reason::Asked);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "what older rules of time zones armed could not be examined"
+                );
+            }
+        }
     }
 
     async fn prune(&mut self) {

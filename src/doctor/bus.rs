@@ -7,6 +7,7 @@ use reveille_shared::bus::presence::{TroubleKind, WorkerPresence};
 use reveille_shared::bus::redis::RedisBus;
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::bus::{Bus, BusError};
+use reveille_shared::model::zone::rules;
 use reveille_shared::runtime::clock::{Clock, SystemClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::store::WakeReading;
@@ -165,6 +166,7 @@ fn workers_present(present: &[WorkerPresence], read: Option<&Read>) -> Vec<Findi
         vec![Finding::good("workers", format!("{} with {slots} slots, {busy} busy: {names}", present.len()))];
     findings.extend(read.map(|read| queues(present, &read.symptoms.queues)));
     findings.push(targets(present));
+    findings.push(zone_rules(present));
     findings
 }
 
@@ -203,6 +205,23 @@ fn targets(present: &[WorkerPresence]) -> Finding {
             Finding::notable("targets", said.join("; "), "their runs wait and are not lost; look at these servers")
         }
     }
+}
+
+/// By which rules the workers read time zones.
+fn zone_rules(present: &[WorkerPresence]) -> Finding {
+    const SUBJECT: &str = "time zones of workers";
+    let mine = rules::current().version().to_string();
+    let mut versions: Vec<&str> = present.iter().map(|worker| worker.zone_rules.as_str()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let shown = versions.join(", ");
+    if versions.iter().all(|version| *version == mine) {
+        return Finding::good(SUBJECT, format!("all read them by the rules {shown}"));
+    }
+    let text = format!("workers read them by the rules {shown}, here they are {mine}");
+    let advice =
+        "the newest rules win, half a minute late where an older worker arms; upgrade tzdata, or the service, there";
+    Finding::notable(SUBJECT, text, advice)
 }
 
 /// The first few, and how many more.

@@ -8,9 +8,11 @@ mod store;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike};
+use reveille_shared::model::zone::rules;
 use reveille_shared::runtime::clock::{Clock, SystemClock, wall_ms};
 use reveille_shared::runtime::tzdata;
 use reveille_shared::store::WakeReading;
@@ -103,7 +105,9 @@ fn time_zones(settings: &Settings) -> Finding {
         }
     };
     let text = format!("read by the rules {} ({})", rules.version(), rules.origin());
-    match is_old(rules.version().year(), wall_ms()) {
+    let year = rules.version().year();
+    rules::set_current(Arc::new(rules));
+    match is_old(year, wall_ms()) {
         false => Finding::good(SUBJECT, text),
         true => Finding::notable(
             SUBJECT,

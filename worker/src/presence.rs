@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_shared::bus::presence::{EVERY, Trouble, TroubleKind, WorkerPresence};
+use reveille_shared::model::zone::rules;
 use reveille_shared::runtime::Context;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ impl Presence {
             id: Uuid::new_v4().simple().to_string(),
             name: settings.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            zone_rules: String::new(),
             queues: settings.queues.clone(),
             slots: settings.concurrency,
             in_flight: 0,
@@ -75,6 +77,7 @@ impl Presence {
         self.told.targets = away.chain(congested).collect();
         self.told.targets.sort();
         self.told.targets.dedup(); // two logins of one server
+        self.told.zone_rules = rules::current().version().to_string();
         self.told.in_flight = self.bulkhead.in_flight();
         self.told.draining = self.context.lifecycle.stopping().is_cancelled();
         self.told.told_at = self.context.clock.now_ms();

@@ -36,6 +36,8 @@ pub(super) enum HistoryKindWord {
     Triggered,
     /// It was deleted.
     Deleted,
+    /// Its armed run was moved, because the rules of its time zone changed.
+    Rearmed,
 }
 
 impl HistoryFilterInput {

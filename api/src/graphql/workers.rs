@@ -13,6 +13,8 @@ pub(super) struct Worker {
     name: String,
     /// Its version.
     version: String,
+    /// Version of the rules by which it reads time zones.
+    zone_rules: String,
     /// The queues it serves.
     queues: Vec<String>,
     /// Calls it makes at the same time, at most.
@@ -57,6 +59,7 @@ impl From<WorkerPresence> for Worker {
         Self {
             name: worker.name,
             version: worker.version,
+            zone_rules: worker.zone_rules,
             queues: worker.queues,
             slots: i32::try_from(worker.slots).unwrap_or(i32::MAX),
             in_flight: i32::try_from(worker.in_flight).unwrap_or(i32::MAX),

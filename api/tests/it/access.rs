@@ -253,6 +253,7 @@ async fn workers_are_listed_and_whose_targets_are_in_trouble_is_not_told_to_ever
         id: "1".to_owned(),
         name: "w1".to_owned(),
         version: "0.1.0".to_owned(),
+        zone_rules: "2026f".to_owned(),
         queues: vec!["default".to_owned()],
         slots: 4,
         in_flight: 1,
@@ -263,7 +264,7 @@ async fn workers_are_listed_and_whose_targets_are_in_trouble_is_not_told_to_ever
     };
     bus.worker_tell(&worker).await.unwrap();
     let mut expected = json!([{
-        "name": "w1", "version": "0.1.0", "queues": ["default"], "slots": 4, "in_flight": 1, "draining": false,
+        "name": "w1", "version": "0.1.0", "zone_rules": "2026f", "queues": ["default"], "slots": 4, "in_flight": 1, "draining": false,
         "started_at": "2027-01-15T08:00:00.000Z", "told_at": "2027-01-15T08:00:10.000Z",
         "targets": [{"target": "https://partner.example:443", "kind": "congested"}],
     }]);

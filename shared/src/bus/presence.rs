@@ -21,6 +21,9 @@ pub struct WorkerPresence {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// Version of the rules by which it reads time zones; empty from a version that did not say.
+    #[serde(default)]
+    pub zone_rules: String,
     /// The queues it serves.
     pub queues: Vec<String>,
     /// Runs it dispatches at the same time, at most.

@@ -27,11 +27,13 @@ pub enum HistoryKind {
     Triggered = 7,
     /// It was deleted.
     Deleted = 8,
+    /// Its armed run was moved, because the rules of its time zone changed.
+    Rearmed = 9,
 }
 
 impl HistoryKind {
     /// All kinds, for decoding.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Registered,
         Self::Updated,
         Self::Executed,
@@ -41,6 +43,7 @@ impl HistoryKind {
         Self::Resumed,
         Self::Triggered,
         Self::Deleted,
+        Self::Rearmed,
     ];
 
     /// The kind of a database code, `None` for a code this version does not know.
@@ -65,6 +68,7 @@ impl HistoryKind {
             Self::Resumed => "resumed",
             Self::Triggered => "triggered",
             Self::Deleted => "deleted",
+            Self::Rearmed => "rearmed",
         }
     }
 }

@@ -140,10 +140,10 @@ fn read_below(dir: &Path, prefix: &str, tables: &mut HashMap<String, Vec<u8>>) -
 }
 
 /// How often the version on disk is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// For how long after new rules came something computed by those before may still be on its way to the store.
-const ON_ITS_WAY: Duration = Duration::from_secs(60);
+const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
 /// Takes new rules as they appear, until `stop`: an upgraded package, another image's folder. What cannot be read stays as
 /// it is; the next look tries again.

@@ -24,6 +24,7 @@ pub(crate) fn postgres() -> Migrator {
         3 "api keys" "0003_api_keys.sql",
         4 "hot path" "0004_hot_path.sql",
         5 "failures" "0005_failures.sql",
+        6 "zone rules" "0006_zone_rules.sql",
     )
 }
 
@@ -34,6 +35,7 @@ pub(crate) fn sqlite() -> Migrator {
         3 "api keys" "0003_api_keys.sql",
         4 "hot path" "0004_hot_path.sql",
         5 "failures" "0005_failures.sql",
+        6 "zone rules" "0006_zone_rules.sql",
     )
 }
 

@@ -141,6 +141,25 @@ pub trait Store: Send + Sync + 'static {
     /// Active schedules that should have an armed run and have none, up to 100 (for `doctor`; a full scan).
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError>;
 
+    /// Up to `limit` schedules in id order, and what is armed of them by rules of time zones older than `rules`.
+    async fn zone_examine(&self, rules: i32, after: Option<ScheduleId>, limit: i64) -> Result<ZonePage, StoreError>;
+
+    /// Up to `limit` schedules that were armed by rules older than the newest, or nobody knows by which.
+    async fn zone_unsure(&self, limit: i64) -> Result<Vec<Zoned>, StoreError>;
+
+    /// Moves an armed run that was never tried, fenced by the revision; answers when it is due, `None` when it, or its
+    /// schedule, is not what it was, or the instant was run already.
+    async fn zone_move(&self, change: &ZoneMove) -> Result<Option<UnixMs>, StoreError>;
+
+    /// These armed runs are where they belong by these rules.
+    async fn zone_sure(&self, runs: &[RunId], rules: i32) -> Result<(), StoreError>;
+
+    /// The cluster knows these rules: what is armed by older ones from now on is told as unsure.
+    async fn zone_begin(&self, rules: i32) -> Result<(), StoreError>;
+
+    /// Everything that was armed before was examined by these rules.
+    async fn zone_end(&self, rules: i32) -> Result<(), StoreError>;
+
     /// What is amiss, for `doctor`: three statements, whose cost follows what failed and not what there is.
     async fn symptoms(&self) -> Result<Symptoms, StoreError>;
 

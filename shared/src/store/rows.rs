@@ -3,7 +3,9 @@
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
-use super::{ApiKey, AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError, StoredPayload};
+use super::{
+    ApiKey, AttemptRow, CurrentRun, RunRow, ScheduleRow, StoreError, StoredPayload, ZonePage, ZoneStanding, Zoned,
+};
 use crate::model::access::Scope;
 use crate::model::lateness::LateCause;
 use crate::model::run::{ClaimedRun, ClaimedSchedule, Exit, OutcomeCode, RunState, Settlement, Successor};
@@ -55,6 +57,38 @@ any_row! {
     text: String,
     maybe_text: Option<String>,
     bytes: Vec<u8>,
+}
+
+/// What is armed of a schedule, for other rules of its zone.
+pub(super) fn zoned(row: &impl AnyRow) -> Result<Zoned, StoreError> {
+    Ok(Zoned {
+        id: row.id("id")?,
+        revision: row.int("revision")?,
+        payload: row.text("payload")?,
+        run_id: row.id("run_id")?,
+        nominal_at: row.int("nominal_at")?,
+        attempt: row.small("attempt")?,
+        taken: row.maybe_int("taken")?,
+    })
+}
+
+pub(super) fn zone_page<R: AnyRow>(rows: &[R]) -> Result<ZonePage, StoreError> {
+    let mut page = ZonePage::default();
+    for row in rows {
+        page.last = Some(row.id("id")?);
+        if row.flag("is_older")? {
+            page.zoned.push(zoned(row)?);
+        }
+    }
+    Ok(page)
+}
+
+pub(super) fn zone_standing(row: &impl AnyRow) -> Result<ZoneStanding, StoreError> {
+    Ok(ZoneStanding {
+        version: row.small("zone_version")?,
+        examined: row.small("zone_examined")?,
+        unsure: row.flag("zone_unsure")?,
+    })
 }
 
 pub(super) fn schedule_row(row: &impl AnyRow) -> Result<ScheduleRow, StoreError> {

@@ -62,6 +62,50 @@ SELECT DISTINCT f.schedule_id
  WHERE NOT EXISTS (SELECT 1 FROM runs n WHERE n.schedule_id = f.schedule_id AND n.nominal_at > f.nominal_at AND n.state = 2)
  LIMIT 100";
 
+/// What is to be known of an armed run `r` of schedule `s` to say where its instant lies by other rules.
+macro_rules! zoned_columns {
+    () => {
+        "s.revision, s.payload, r.id AS run_id, r.nominal_at, r.attempt,
+       (SELECT t.nominal_at FROM runs t WHERE t.schedule_id = s.id AND t.series = 0 AND t.state <> 0
+         ORDER BY t.nominal_at DESC LIMIT 1) AS taken"
+    };
+}
+
+/// Up to `$2` schedules after `$1` in id order, with what is armed of them by rules older than `$3`.
+pub const ZONE_EXAMINE: &str = concat!(
+    "SELECT p.id, s.id IS NOT NULL AS is_older, ",
+    zoned_columns!(),
+    "
+  FROM (SELECT id FROM schedules WHERE id > $1 ORDER BY id LIMIT $2) p
+  LEFT JOIN runs r ON r.schedule_id = p.id AND r.state = 0 AND r.armed AND r.zone_rules < $3
+  LEFT JOIN schedules s ON s.id = p.id AND s.state = 0 AND r.id IS NOT NULL
+ ORDER BY p.id"
+);
+
+/// Up to `$1` schedules that were armed by rules older than the newest, or nobody knows which.
+pub const ZONE_UNSURE: &str = concat!(
+    "SELECT s.id, true AS is_older, ",
+    zoned_columns!(),
+    "
+  FROM runs r JOIN schedules s ON s.id = r.schedule_id
+ WHERE r.state = 0 AND r.armed AND r.zone_newest IS NOT TRUE ORDER BY r.schedule_id LIMIT $1"
+);
+
+/// From now on what is armed by rules older than `$1` is to be examined.
+pub const ZONE_BEGIN: &str = "UPDATE zone_rules SET version = $1 WHERE version < $1";
+
+/// Everything that was armed was examined by the rules `$1`.
+pub const ZONE_END: &str = "UPDATE zone_rules SET examined = $1 WHERE examined < $1";
+
+/// How the rules stand, as columns.
+macro_rules! zone_standing {
+    () => {
+        "(SELECT z.version FROM zone_rules z) AS zone_version, (SELECT z.examined FROM zone_rules z) AS zone_examined,
+       EXISTS (SELECT 1 FROM runs r WHERE r.state = 0 AND r.armed AND r.zone_newest IS NOT TRUE) AS zone_unsure"
+    };
+}
+pub(super) use zone_standing;
+
 /// Takes away what a paused schedule had armed. Not kept as cancelled: resuming may arm the same instant.
 pub const RUN_DISARM: &str = "DELETE FROM runs WHERE schedule_id = $1 AND state = 0 AND armed";
 

@@ -10,6 +10,7 @@ use crate::model::lateness::LateCause;
 use crate::model::run::{ClaimedRun, OutcomeCode, RunState};
 use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::Arming;
+use crate::model::zone::rules::Version;
 use crate::model::{RunId, ScheduleId, UnixMs};
 
 /// One registration: a validated document, ready to be written.
@@ -243,6 +244,76 @@ pub struct Forecast {
     pub backlog: Backlog,
     /// When there is something to prune.
     pub next_prune: Option<UnixMs>,
+    /// By which rules of time zones what is armed was found.
+    pub zones: ZoneStanding,
+}
+
+/// How the cluster stands to the rules of time zones. Versions are those of [`crate::model::zone::rules::Version`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZoneStanding {
+    /// The newest that any monitor had.
+    pub version: i32,
+    /// The newest by which everything armed was examined.
+    pub examined: i32,
+    /// Whether something was armed by older ones, or nobody knows by which.
+    pub unsure: bool,
+}
+
+/// What is armed of a schedule, for other rules of its time zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zoned {
+    /// The schedule.
+    pub id: ScheduleId,
+    /// Its revision.
+    pub revision: i64,
+    /// Its stored definition.
+    pub payload: String,
+    /// Its armed run.
+    pub run_id: RunId,
+    /// The instant of that.
+    pub nominal_at: UnixMs,
+    /// Dispatches of it so far: 0 while it was never tried.
+    pub attempt: i32,
+    /// The latest calendar instant of the schedule that a run has taken.
+    pub taken: Option<UnixMs>,
+}
+
+/// A part of all schedules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ZonePage {
+    /// What is armed in it by older rules.
+    pub zoned: Vec<Zoned>,
+    /// The last schedule that was looked at; `None`: there was none left.
+    pub last: Option<ScheduleId>,
+}
+
+/// A run that is to be armed elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneMove {
+    /// Its schedule.
+    pub id: ScheduleId,
+    /// The revision that it was read in.
+    pub revision: i64,
+    /// The run.
+    pub run_id: RunId,
+    /// Its instant so far.
+    pub from: UnixMs,
+    /// Its new instant.
+    pub to: UnixMs,
+    /// Version of the rules that say so.
+    pub rules: i32,
+}
+
+impl ZoneMove {
+    /// For the history.
+    pub(crate) fn sentence(&self) -> String {
+        let shown = |at: UnixMs| {
+            let at = chrono::DateTime::from_timestamp_millis(at);
+            at.map_or_else(String::new, |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+        };
+        let rules = Version::from_number(self.rules);
+        format!("moved from {} to {} by the time zone rules {rules}", shown(self.from), shown(self.to))
+    }
 }
 
 /// What whoever is called at night asks first.

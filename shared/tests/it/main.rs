@@ -38,6 +38,7 @@ mod store_reseal;
 mod store_symptoms;
 mod store_upgrade;
 mod store_world;
+mod store_zones;
 mod timing;
 mod tls;
 mod wake_model;

@@ -58,6 +58,38 @@ fn the_binary_and_a_release_of_the_same_version_agree() {
     assert!(compared > 400, "{compared} zones");
 }
 
+/// What was armed by the rules of 2025, and where it lies by those of 2026: British Columbia is an hour ahead of before.
+#[test]
+fn an_armed_instant_moves_with_its_wall_clock_time_once() {
+    let (old, new) = (release("2025.2"), release("2026.6"));
+    let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis();
+    let check = |kind, schedule: &str, taken: Option<&str>, now: &str, expected: Option<&str>| {
+        let now = at(now);
+        let before = Timing::parse_by(&old, kind, schedule, "America/Vancouver").unwrap();
+        let armed = before.preview(now, 1)[0].at;
+        let after = Timing::parse_by(&new, kind, schedule, "America/Vancouver").unwrap();
+        let moved = after.moved(armed, taken.map(at), now);
+        assert_eq!(moved, expected.map(at), "{schedule} armed at {armed}");
+        // By the same rules nothing moves.
+        assert_eq!(before.moved(armed, taken.map(at), now), None, "{schedule}");
+        if let Some(moved) = moved {
+            assert_eq!(after.moved(moved, taken.map(at), now), None, "{schedule}: it moves once");
+        }
+    };
+    let (cron, date) = (TimingKind::Cron, TimingKind::Date);
+    check(cron, "0 9 * * *", None, "2026-12-01T00:00:00Z", Some("2026-12-01T16:00:00Z"));
+    // The new instant has passed when the rules come: it is fired late, and not left out.
+    check(cron, "0 9 * * *", Some("2026-11-30T17:00:00Z"), "2026-12-01T16:30:00Z", Some("2026-12-01T16:00:00Z"));
+    // What has run does not come again.
+    check(cron, "0 9 * * *", Some("2026-12-01T16:00:00Z"), "2026-12-01T16:30:00Z", Some("2026-12-02T16:00:00Z"));
+    // In summer both agree, and so do minutes that every offset shares.
+    check(cron, "0 9 1 7 *", None, "2026-12-01T00:00:00Z", None);
+    check(cron, "*/15 * * * *", None, "2026-12-01T00:00:00Z", None);
+    check(cron, "0 */2 * * *", None, "2026-12-01T00:30:00Z", Some("2026-12-01T01:00:00Z"));
+    check(date, "2026-12-24T18:00:00", None, "2026-12-01T00:00:00Z", Some("2026-12-25T01:00:00Z"));
+    check(date, "2026-12-24T18:00:00-08:00", None, "2026-12-01T00:00:00Z", None);
+}
+
 #[test]
 fn names_are_found_whatever_their_case_and_what_is_none_is_not() {
     for rules in [Rules::bundled(), release("2025.2")] {

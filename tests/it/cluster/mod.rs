@@ -13,6 +13,7 @@ mod redis_faults;
 mod throughput;
 mod timings;
 mod worker_faults;
+mod zone_rules;
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::store::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, Store, StoreError, StoredPayload, Symptoms,
-    Triggered, Upserted, Usage, WakeReading,
+    Triggered, Upserted, Usage, WakeReading, ZoneMove, ZonePage, Zoned,
 };
 use tokio::sync::watch;
 
@@ -225,6 +225,30 @@ impl Store for Unreliable {
 
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
         self.inner.schedule_dry().await
+    }
+
+    async fn zone_examine(&self, rules: i32, after: Option<ScheduleId>, limit: i64) -> Result<ZonePage, StoreError> {
+        self.inner.zone_examine(rules, after, limit).await
+    }
+
+    async fn zone_unsure(&self, limit: i64) -> Result<Vec<Zoned>, StoreError> {
+        self.inner.zone_unsure(limit).await
+    }
+
+    async fn zone_move(&self, change: &ZoneMove) -> Result<Option<UnixMs>, StoreError> {
+        self.inner.zone_move(change).await
+    }
+
+    async fn zone_sure(&self, runs: &[RunId], rules: i32) -> Result<(), StoreError> {
+        self.inner.zone_sure(runs, rules).await
+    }
+
+    async fn zone_begin(&self, rules: i32) -> Result<(), StoreError> {
+        self.inner.zone_begin(rules).await
+    }
+
+    async fn zone_end(&self, rules: i32) -> Result<(), StoreError> {
+        self.inner.zone_end(rules).await
     }
 
     async fn symptoms(&self) -> Result<Symptoms, StoreError> {

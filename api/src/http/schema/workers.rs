@@ -15,6 +15,9 @@ pub(in crate::http) struct WorkerAnswer {
     #[schema(example = "reveille-worker-7c9f-1")]
     name: String,
     version: String,
+    /// Version of the rules by which it reads time zones.
+    #[schema(example = "2026f")]
+    zone_rules: String,
     /// The queues it serves.
     queues: Vec<String>,
     /// Calls it makes at the same time, at most: `--concurrency`.

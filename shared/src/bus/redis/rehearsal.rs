@@ -26,6 +26,7 @@ impl RedisBus {
             id: id.to_owned(),
             name: id.to_owned(),
             version: String::new(),
+            zone_rules: String::new(),
             queues: Vec::new(),
             slots: 0,
             in_flight: 0,

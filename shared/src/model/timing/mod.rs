@@ -21,6 +21,9 @@ use date::Date;
 const MAX_AHEAD_S: i64 = 3_155_760_000; // 100 years of 365.25 days
 pub(super) const MAX_AHEAD_MS: i64 = MAX_AHEAD_S * 1000;
 
+/// How far a change of a zone's rules moves an instant, at most: more than a day is another calendar.
+const LONGEST_SHIFT_MS: i64 = 3 * 3_600_000;
+
 /// Which of the five timings a schedule has. Serialises to the wire's `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -191,6 +194,28 @@ impl Timing {
             When::Cron(_) => self.next_after(nominal.max(now)).map(Successor::At),
             When::DelayRecur(delay_ms) => Some(Successor::AfterMs(*delay_ms)),
             When::Now | When::Date(_) | When::Delay(_) => None,
+        }
+    }
+
+    /// Where an armed instant that other rules of the zone gave lies by these; `None` where it stays. For a calendar that
+    /// is its nearest instant, for a date the one of its wall-clock time. `taken`: the latest instant that was run, which
+    /// does not come again.
+    pub fn moved(&self, armed: UnixMs, taken: Option<UnixMs>, now: UnixMs) -> Option<UnixMs> {
+        match &self.when {
+            When::Date(date) => (date.at != armed).then_some(date.at),
+            When::Cron(_) => {
+                let first = self.next_after(armed - 1000)?;
+                if first == armed {
+                    return None;
+                }
+                let floor = taken.unwrap_or(UnixMs::MIN);
+                let from = floor.max(armed - LONGEST_SHIFT_MS);
+                let around = std::iter::successors(self.next_after(from), |at| self.next_after(*at));
+                let nearest =
+                    around.take_while(|at| *at <= armed + LONGEST_SHIFT_MS).min_by_key(|at| ((at - armed).abs(), *at));
+                nearest.or_else(|| self.next_after(now.max(floor)))
+            }
+            When::Now | When::Delay(_) | When::DelayRecur(_) => None,
         }
     }
 

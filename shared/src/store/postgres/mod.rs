@@ -12,6 +12,7 @@ mod run;
 mod schedule;
 pub mod sql;
 mod wake;
+mod zone;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
@@ -30,7 +31,8 @@ use super::standing::Standing;
 use super::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError,
-    StoreSettings, StoredPayload, Symptoms, Triggered, Upserted, Usage, WakeReading, migrations, millis,
+    StoreSettings, StoredPayload, Symptoms, Triggered, Upserted, Usage, WakeReading, ZoneMove, ZonePage, Zoned,
+    migrations, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -237,6 +239,30 @@ impl Store for PostgresStore {
 
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
         called!(self, "schedule_dry", |link| self.dry(&mut link))
+    }
+
+    async fn zone_examine(&self, rules: i32, after: Option<ScheduleId>, limit: i64) -> Result<ZonePage, StoreError> {
+        called!(self, "zone_examine", |link| self.examine_zones(&mut link, rules, after, limit))
+    }
+
+    async fn zone_unsure(&self, limit: i64) -> Result<Vec<Zoned>, StoreError> {
+        called!(self, "zone_unsure", |link| self.unsure_zones(&mut link, limit))
+    }
+
+    async fn zone_move(&self, change: &ZoneMove) -> Result<Option<UnixMs>, StoreError> {
+        called!(self, "zone_move", |link| self.move_zoned(&mut link, change))
+    }
+
+    async fn zone_sure(&self, runs: &[RunId], rules: i32) -> Result<(), StoreError> {
+        called!(self, "zone_sure", |link| self.mark_sure(&mut link, runs, rules))
+    }
+
+    async fn zone_begin(&self, rules: i32) -> Result<(), StoreError> {
+        called!(self, "zone_begin", |link| self.mark_rules(&mut link, sql::ZONE_BEGIN, rules))
+    }
+
+    async fn zone_end(&self, rules: i32) -> Result<(), StoreError> {
+        called!(self, "zone_end", |link| self.mark_rules(&mut link, sql::ZONE_END, rules))
     }
 
     async fn symptoms(&self) -> Result<Symptoms, StoreError> {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::link::Link;
 use super::{PostgresStore, is_lock_timeout, sql};
 use crate::model::run::{RunState, Settlement};
+use crate::model::zone::rules;
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{SettleColumns, attempt_row, claimed_run, run_row, run_state};
 use crate::store::{AttemptRow, Claim, Claimed, Renewal, RunRow, SettleResult, Settled, StoreError, millis};
@@ -67,7 +68,8 @@ impl PostgresStore {
             .bind(columns.first_byte_at)
             .bind(columns.late_cause)
             .bind(millis(self.settings.retain_dead))
-            .bind(columns.pauses);
+            .bind(columns.pauses)
+            .bind(rules::armed_by().number());
         let rows = match link.all(settle).await {
             Err(error) if is_lock_timeout(&error) && statement == sql::RUN_SETTLE => {
                 self.be_careful();

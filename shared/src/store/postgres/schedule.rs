@@ -11,6 +11,7 @@ use super::run::place;
 use super::{PostgresStore, sql};
 use crate::model::schedule::ClientKey;
 use crate::model::timing::{ArmAt, Arming};
+use crate::model::zone::rules;
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row};
 use crate::store::selection::deletion_condition;
@@ -114,6 +115,7 @@ impl PostgresStore {
             .bind(times.iter().map(|t| t.unchanged).collect::<Vec<i16>>())
             .bind(batch.iter().map(|r| r.run_id).collect::<Vec<Uuid>>())
             .bind(batch.iter().map(|r| r.history_check).collect::<Vec<bool>>())
+            .bind(rules::armed_by().number())
     }
 
     fn upsert_one<'a>(&self, registration: &'a Registration) -> PgQuery<'a> {
@@ -131,6 +133,7 @@ impl PostgresStore {
             .bind(arm.unchanged)
             .bind(registration.run_id)
             .bind(registration.history_check)
+            .bind(rules::armed_by().number())
     }
 
     async fn upsert_unchanged(
@@ -175,7 +178,8 @@ impl PostgresStore {
             .bind(registration.run_id)
             .bind(arm.calendar)
             .bind(arm.at)
-            .bind(arm.after);
+            .bind(arm.after)
+            .bind(rules::armed_by().number());
         let armed = link.optional_value(rearm).await;
         self.taken_by_id(link, armed, id).await
     }
@@ -195,7 +199,8 @@ impl PostgresStore {
                 .bind(arm.unchanged)
                 .bind(registration.run_id)
                 .bind(arm.calendar)
-                .bind(registration.history_check);
+                .bind(registration.history_check)
+                .bind(rules::armed_by().number());
         let updated = link.optional(update).await;
         if let Err(error) = &updated
             && violates(error, "schedules_client")
@@ -253,7 +258,8 @@ impl PostgresStore {
             .bind(arm.calendar)
             .bind(arm.at)
             .bind(arm.after)
-            .bind(revision);
+            .bind(revision)
+            .bind(rules::armed_by().number());
         let resumed = link.optional_value(resume).await;
         match self.taken_by_id(link, resumed, id).await? {
             Some(due_at) => Ok(Some(due_at)),

@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use super::link::Link;
 use super::{MIGRATIONS, PostgresStore, sql};
 use crate::model::UnixMs;
+use crate::store::rows::zone_standing;
 use crate::store::{Backlog, Forecast, StoreError, Symptoms, WakeReading, millis};
 
 impl PostgresStore {
@@ -26,7 +27,8 @@ impl PostgresStore {
             due_next_five_minutes: row.try_get("next_five_minutes")?,
             as_of_ms: reading.now,
         };
-        Ok((reading, Forecast { backlog, next_prune: row.try_get("next_prune")? }))
+        let next_prune = row.try_get("next_prune")?;
+        Ok((reading, Forecast { backlog, next_prune, zones: zone_standing(&row)? }))
     }
 
     pub(super) async fn prune_batch(&self, link: &mut Link, limit: i64) -> Result<u64, StoreError> {

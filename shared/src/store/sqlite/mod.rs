@@ -11,6 +11,7 @@ mod settle;
 pub mod sql;
 mod wake;
 mod writer;
+mod zone;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -28,7 +29,8 @@ use super::standing::Standing;
 use super::{
     ApiKey, AttemptRow, Claim, Claimed, Deleted, Forecast, HistoryFilter, HistoryPage, HistoryRow, Page, Registration,
     Renewal, RunRow, ScheduleFilter, ScheduleRow, Selection, Settled, StatementCounter, Store, StoreError,
-    StoreSettings, StoredPayload, Symptoms, Triggered, Upserted, Usage, WakeReading, migrations, millis,
+    StoreSettings, StoredPayload, Symptoms, Triggered, Upserted, Usage, WakeReading, ZoneMove, ZonePage, Zoned,
+    migrations, millis,
 };
 use crate::model::run::Settlement;
 use crate::model::schedule::ClientKey;
@@ -217,6 +219,30 @@ impl Store for SqliteStore {
 
     async fn schedule_dry(&self) -> Result<Vec<ScheduleId>, StoreError> {
         self.dry().await
+    }
+
+    async fn zone_examine(&self, rules: i32, after: Option<ScheduleId>, limit: i64) -> Result<ZonePage, StoreError> {
+        self.examine_zones(rules, after, limit).await
+    }
+
+    async fn zone_unsure(&self, limit: i64) -> Result<Vec<Zoned>, StoreError> {
+        self.unsure_zones(limit).await
+    }
+
+    async fn zone_move(&self, change: &ZoneMove) -> Result<Option<UnixMs>, StoreError> {
+        self.standing.noted(self.move_zoned(change).await)
+    }
+
+    async fn zone_sure(&self, runs: &[RunId], rules: i32) -> Result<(), StoreError> {
+        self.standing.noted(self.mark_sure(runs, rules).await)
+    }
+
+    async fn zone_begin(&self, rules: i32) -> Result<(), StoreError> {
+        self.standing.noted(self.mark_rules(sql::ZONE_BEGIN, rules).await)
+    }
+
+    async fn zone_end(&self, rules: i32) -> Result<(), StoreError> {
+        self.standing.noted(self.mark_rules(sql::ZONE_END, rules).await)
     }
 
     async fn symptoms(&self) -> Result<Symptoms, StoreError> {

@@ -10,6 +10,7 @@ use crate::model::history::HistoryKind;
 use crate::model::run::RunState;
 use crate::model::schedule::{ClientKey, ScheduleState};
 use crate::model::timing::{ArmAt, Arming, OnUnchanged};
+use crate::model::zone::rules;
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{self, bind_client, schedule_row, schedule_state};
 use crate::store::selection::deletion_condition;
@@ -303,6 +304,9 @@ async fn create(
                 .bind(&registration.queue)
                 .bind(registration.priority)
                 .bind(now);
+            // Twice, as it has no number here.
+            let zone_rules = zone_rules(&registration.arming);
+            runs = runs.bind(zone_rules).bind(zone_rules);
             created[*place] = Some(UpsertedSchedule {
                 id: registration.id,
                 revision: 1,
@@ -524,6 +528,7 @@ async fn arm(
         .bind(&owner.queue)
         .bind(owner.priority)
         .bind(now)
+        .bind(zone_rules(arming))
         .execute(&mut *connection)
         .await;
     match armed {
@@ -534,6 +539,11 @@ async fn arm(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The version of the rules by which an instant was found; `None` where no zone counts.
+fn zone_rules(arming: &Arming) -> Option<i32> {
+    matches!(arming.at, ArmAt::At(_)).then(|| rules::armed_by().number())
 }
 
 /// Whether a later instant of the schedule was run already.

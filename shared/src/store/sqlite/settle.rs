@@ -16,6 +16,7 @@ use crate::model::history::HistoryKind;
 use crate::model::lateness::LateCause;
 use crate::model::run::{AttemptRecord, Exit, OutcomeCode, RunState, Settlement, Successor};
 use crate::model::schedule::ScheduleState;
+use crate::model::zone::rules;
 use crate::model::{RunId, ScheduleId, UnixMs};
 use crate::store::rows::{run_state, schedule_state, storable};
 use crate::store::{SettleResult, Settled, StoreError, millis};
@@ -358,6 +359,7 @@ async fn arm_successor(
         .bind(&held.queue)
         .bind(held.priority)
         .bind(now)
+        .bind(matches!(successor, Successor::At(_)).then(|| rules::armed_by().number()))
         .execute(connection)
         .await?;
     Ok((armed.rows_affected() == 1).then_some(at))

@@ -4,8 +4,8 @@
 //! the decisions between them in Rust. `$1` is not the clock: the transaction reads it once, by [`NOW`].
 
 use crate::store::selection::{Condition, list_condition};
-use crate::store::sql::standing;
 pub use crate::store::sql::*;
+use crate::store::sql::{standing, zone_standing};
 use crate::store::{Page, ScheduleFilter};
 
 /// How the armed run of schedule `s`'s revision ended, which has one occurrence; null while it has not.
@@ -72,11 +72,20 @@ VALUES {rows}"
     )
 }
 
+/// Whether the cluster knows no rules of time zones that are newer than these (null: no zone counts).
+macro_rules! zone_newest {
+    ($rules:literal) => {
+        concat!("coalesce(", $rules, " >= (SELECT version FROM zone_rules), 1)")
+    };
+}
+
 /// So many armed runs of new schedules, 8 parameters each.
 pub fn runs_arm(runs: usize) -> String {
-    let rows = vec!["(?, ?, 1, ?, ?, ?, 1, ?, ?, 0, ?)"; runs].join(", ");
+    let newest = concat!("(?, ?, 1, ?, ?, ?, 1, ?, ?, 0, ?, ?, ", zone_newest!("?"), ")");
+    let rows = vec![newest; runs].join(", ");
     format!(
-        "INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
+        "INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at,
+                  zone_rules, zone_newest)
 VALUES {rows}"
     )
 }
@@ -91,14 +100,20 @@ UPDATE schedules
 RETURNING state, revision";
 
 /// Arms a schedule; replaces its pending armed run in place under a new id.
-pub const RUN_ARM: &str = "\
-INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, 0, $9)
+pub const RUN_ARM: &str = concat!(
+    "\
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at,
+                  zone_rules, zone_newest)
+VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, 0, $9, $10, ",
+    zone_newest!("$10"),
+    ")
 ON CONFLICT (schedule_id) WHERE state = 0 AND armed DO UPDATE
    SET id = excluded.id, revision = excluded.revision, series = excluded.series, nominal_at = excluded.nominal_at,
        due_at = excluded.due_at, queue = excluded.queue, priority = excluded.priority, attempt = 0, crashes = 0,
        lease_owner = NULL, claimed_at = NULL, outcome = NULL, http_status = NULL, detail = NULL,
-       created_at = excluded.created_at, woken_at = NULL, dispatched_at = NULL, first_byte_at = NULL, late_cause = NULL";
+       created_at = excluded.created_at, woken_at = NULL, dispatched_at = NULL, first_byte_at = NULL, late_cause = NULL,
+       zone_rules = excluded.zone_rules, zone_newest = excluded.zone_newest"
+);
 
 /// The next calendar instant after the one to be armed that a run has taken: the clock was set back, and the
 /// schedule would come to that instant again and end there without a successor.
@@ -106,9 +121,14 @@ pub const RUN_AHEAD: &str = "\
 SELECT nominal_at FROM runs WHERE schedule_id = $1 AND series = 0 AND nominal_at > $2 AND state <> 0 LIMIT 1";
 
 /// Arms a successor, unless a newer definition has armed the schedule meanwhile.
-pub const RUN_ARM_SUCCESSOR: &str = "\
-INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
-VALUES ($1, $2, $3, $4, $5, $5, 1, $6, $7, 0, $8) ON CONFLICT DO NOTHING";
+pub const RUN_ARM_SUCCESSOR: &str = concat!(
+    "\
+INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at,
+                  zone_rules, zone_newest)
+VALUES ($1, $2, $3, $4, $5, $5, 1, $6, $7, 0, $8, $9, ",
+    zone_newest!("$9"),
+    ") ON CONFLICT DO NOTHING"
+);
 
 /// Makes an active schedule paused that is not over.
 pub const SCHEDULE_PAUSE: &str = concat!(
@@ -369,7 +389,10 @@ pub const WAKE_FORECAST: &str = concat!(
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 60000
                                ORDER BY due_at LIMIT 10000)) AS next_minute,
        (SELECT count(*) FROM (SELECT 1 FROM runs WHERE state = 0 AND due_at > c.now AND due_at <= c.now + 300000
-                               ORDER BY due_at LIMIT 10000)) AS next_five_minutes
+                               ORDER BY due_at LIMIT 10000)) AS next_five_minutes,
+       ",
+    zone_standing!(),
+    "
   FROM clock c"
 );
 
@@ -419,3 +442,24 @@ pub const PRUNE_HISTORY: &str =
 
 /// Whether writing is possible. Two steps there and back: what is as it was before is not written at all.
 pub const PROBE: [&str; 2] = ["UPDATE epochs SET epoch = epoch + 1", "UPDATE epochs SET epoch = epoch - 1"];
+
+/// Moves the armed run `$3` of schedule `$1` in revision `$2`, which was never tried, to `$4`, due at `$5`; `$6` is now, `$7` the
+/// version of the rules. Not where a run of that instant is there already.
+pub const ZONE_MOVE: &str = concat!(
+    "UPDATE runs AS r SET nominal_at = $4, due_at = $5, created_at = $6, zone_rules = $7, zone_newest = ",
+    zone_newest!("$7"),
+    "
+ WHERE r.id = $3 AND r.schedule_id = $1 AND r.state = 0 AND r.armed AND r.attempt = 0
+   AND EXISTS (SELECT 1 FROM schedules s WHERE s.id = $1 AND s.revision = $2 AND s.state = 0)
+   AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.schedule_id = $1 AND o.nominal_at = $4 AND o.series = r.series)"
+);
+
+/// Tells the history of schedule `$1` at `$2` that its run `$3` was moved, if it asks for that.
+pub const ZONE_TELL: &str = "\
+INSERT INTO history (at, kind, schedule_id, run_id, application, client_group, client_key, operation, client_type, name,
+                     revision, detail)
+SELECT $2, 9, s.id, $3, s.application, s.client_group, s.client_key, s.operation, s.client_type, s.name, s.revision, $4
+  FROM schedules s WHERE s.id = $1 AND s.history_check";
+
+/// The run `$1` is where it belongs by the rules `$2`.
+pub const ZONE_SURE: &str = "UPDATE runs SET zone_rules = $2, zone_newest = 1 WHERE id = $1 AND state = 0";

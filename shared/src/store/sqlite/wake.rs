@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{MIGRATIONS, SqliteStore, sql};
 use crate::model::UnixMs;
+use crate::store::rows::zone_standing;
 use crate::store::{Backlog, Forecast, StoreError, Symptoms, WakeReading, millis};
 
 impl SqliteStore {
@@ -29,7 +30,8 @@ impl SqliteStore {
             due_next_five_minutes: row.try_get("next_five_minutes")?,
             as_of_ms: reading.now,
         };
-        Ok((reading, Forecast { backlog, next_prune: row.try_get("next_prune")? }))
+        let next_prune = row.try_get("next_prune")?;
+        Ok((reading, Forecast { backlog, next_prune, zones: zone_standing(&row)? }))
     }
 
     pub(super) async fn read_symptoms(&self) -> Result<Symptoms, StoreError> {

@@ -39,10 +39,12 @@ macro_rules! told {
 mod run;
 mod schedule;
 mod wake;
+mod zone;
 
 pub use self::run::*;
 pub use self::schedule::*;
 pub use self::wake::*;
+pub use self::zone::*;
 use crate::store::history::{HistoryFilter, HistoryPage, history_select};
 pub use crate::store::sql::*;
 

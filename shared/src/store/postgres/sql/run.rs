@@ -114,8 +114,11 @@ disarmed AS (
   DELETE FROM runs r USING (SELECT DISTINCT d.schedule_id FROM settled d WHERE d.paused) p
    WHERE r.schedule_id = p.schedule_id AND r.state = 0 AND r.armed),
 armed AS (
-  INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
-  SELECT d.next_id, d.schedule_id, d.revision, d.series, n.at, n.at, true, d.queue, d.priority, 0, d.now
+  INSERT INTO runs (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at,
+                    zone_rules, zone_newest)
+  SELECT d.next_id, d.schedule_id, d.revision, d.series, n.at, n.at, true, d.queue, d.priority, 0, d.now,
+         CASE WHEN d.next_at IS NOT NULL THEN $25::integer END,
+         d.next_at IS NULL OR $25::integer >= (SELECT z.version FROM zone_rules z)
     FROM settled d
    -- Differs: greatest() skips nulls where SQLite's max() is null: without a successor it would make one up.
    CROSS JOIN LATERAL (SELECT coalesce(d.next_at, CASE WHEN d.next_after IS NOT NULL
@@ -168,7 +171,7 @@ SELECT c.now, (SELECT min(due_at) FROM armed) AS armed_at, d.ord, d.to_state, d.
 /// The one exit. Answers the runs that were settled, by their place in the batch.
 ///
 /// `$1` now, `$2` retention in ms, `$23` that of dead letters. The rest are columns of the batch, named in `found` in the
-/// order of their numbers, `$24` (pauses) last. `exit`: 0 finish, 1 retry, 2 hand back, 3 postpone; `next_at` and
+/// order of their numbers, `$24` (pauses) after them; `$25` is the version of the rules of time zones. `exit`: 0 finish, 1 retry, 2 hand back, 3 postpone; `next_at` and
 /// `next_after` say when the successor is due, of which at most one is given.
 ///
 /// 1. `found`: the runs as they are, each by its id, while the token holds. Nothing is locked yet: which schedule a

@@ -36,12 +36,21 @@ macro_rules! locked {
 ///
 /// A calendar is not armed before an instant it has run (the clock was set back): it would come to that instant
 /// again and end there without a successor. Arming the taken instant instead makes the insert fail as it should.
+///
+/// `$rules` is the version of the time zones' rules by which an instant was found that was given as such.
 macro_rules! armed {
-    () => {
-        "armed AS (
-  INSERT INTO runs AS r (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at)
+    ($rules:literal) => {
+        concat!(
+            "armed AS (
+  INSERT INTO runs AS r (id, schedule_id, revision, series, nominal_at, due_at, armed, queue, priority, state, created_at,
+                         zone_rules, zone_newest)
   SELECT w.run_id, w.id, w.revision, CASE WHEN w.calendar THEN 0 ELSE w.series END,
-         n.at, greatest(n.at, c.now), true, w.queue, w.priority, 0, c.now
+         n.at, greatest(n.at, c.now), true, w.queue, w.priority, 0, c.now,
+         CASE WHEN w.arm_at IS NOT NULL THEN ",
+            $rules,
+            "::integer END, w.arm_at IS NULL OR ",
+            $rules,
+            "::integer >= (SELECT z.version FROM zone_rules z)
     FROM written w CROSS JOIN clock c
    CROSS JOIN LATERAL (
          SELECT coalesce((SELECT r.nominal_at FROM runs r
@@ -54,8 +63,10 @@ macro_rules! armed {
      SET id = excluded.id, revision = excluded.revision, series = excluded.series, nominal_at = excluded.nominal_at,
          due_at = excluded.due_at, queue = excluded.queue, priority = excluded.priority, attempt = 0, crashes = 0,
          lease_owner = NULL, claimed_at = NULL, outcome = NULL, http_status = NULL, detail = NULL,
-         created_at = excluded.created_at, woken_at = NULL, dispatched_at = NULL, first_byte_at = NULL, late_cause = NULL
+         created_at = excluded.created_at, woken_at = NULL, dispatched_at = NULL, first_byte_at = NULL, late_cause = NULL,
+         zone_rules = excluded.zone_rules, zone_newest = excluded.zone_newest
   RETURNING r.schedule_id, r.due_at)"
+        )
     };
 }
 
@@ -189,7 +200,7 @@ written AS MATERIALIZED (
          SELECT array_position(b.identities,
                                ROW(u.application, u.client_group, u.client_key, u.operation, u.client_type)::text) AS ord) p),
 ",
-    armed!(),
+    armed!("$19"),
     ",\n",
     told!("CASE WHEN t.revision = 1 THEN 0 ELSE 1 END", "CASE WHEN t.state = 0 THEN t.run_id END", "written"),
     upsert_answer!(),
@@ -215,7 +226,7 @@ written AS MATERIALIZED (
          $17::uuid AS run_id
     FROM upserted u),
 ",
-    armed!(),
+    armed!("$19"),
     ",\n",
     told!("CASE WHEN t.revision = 1 THEN 0 ELSE 1 END", "CASE WHEN t.state = 0 THEN t.run_id END", "written"),
     upsert_answer!(),
@@ -255,7 +266,7 @@ written AS (
          $14::bigint AS arm_after, $11::text AS queue, $12::smallint AS priority
     FROM updated u),
 ",
-    armed!(),
+    armed!("$19"),
     ",\n",
     told!("1", "CASE WHEN t.state = 0 THEN t.run_id END", "written"),
     "
@@ -275,7 +286,7 @@ written AS (
   SELECT l.*, $3::uuid AS run_id, $4::boolean AS calendar, $5::bigint AS arm_at, $6::bigint AS arm_after FROM locked l
    WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.schedule_id = l.id AND r.state = 1 AND r.armed AND r.revision = l.revision)),
 ",
-    armed!(),
+    armed!("$7"),
     "
 SELECT a.due_at FROM armed a"
 );
@@ -293,7 +304,7 @@ resumed AS (
 written AS (
   SELECT u.*, $3::uuid AS run_id, $4::boolean AS calendar, $5::bigint AS arm_at, $6::bigint AS arm_after FROM resumed u),
 ",
-    armed!(),
+    armed!("$8"),
     ",\n",
     told!("6", "t.run_id", "written"),
     "

@@ -1,5 +1,7 @@
 //! The statements of the monitor: what is next, what is old.
 
+use crate::store::sql::zone_standing;
+
 /// What the monitor needs to know, without the FROM that ends it. What is overdue is looked for only when something
 /// is, and counted in the order of its index: counted in any order, the table is read as soon as the statistics say
 /// that much of it may match.
@@ -38,7 +40,10 @@ pub const WAKE_FORECAST: &str = concat!(
        (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 0 AND r.due_at > c.now AND r.due_at <= c.now + 60000
                                ORDER BY r.due_at LIMIT 10000) o) AS next_minute,
        (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 0 AND r.due_at > c.now AND r.due_at <= c.now + 300000
-                               ORDER BY r.due_at LIMIT 10000) o) AS next_five_minutes
+                               ORDER BY r.due_at LIMIT 10000) o) AS next_five_minutes,
+       ",
+    zone_standing!(),
+    "
   FROM clock c CROSS JOIN least l"
 );
 
