@@ -240,6 +240,11 @@ impl<'a> Process<'a> {
         let (settings, rules) = (self.settings, rules::current());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), role = self.role.name(), "reveille starts");
         tracing::info!(database = redacted(&settings.database()), "schedules and runs are kept in the database");
+        if tzdata::version_at(&settings.tzdata).is_some_and(|version| version > rules.version()) {
+            tracing::warn!(
+                "this machine has newer rules of time zones, which cannot be read: is an upgrade under way?"
+            );
+        }
         match &settings.redis_url {
             Some(url) => {
                 tracing::info!(redis = redacted(url), namespace = settings.namespace, "wake-ups go through redis")

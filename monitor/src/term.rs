@@ -348,7 +348,7 @@ impl<'a> Term<'a> {
         let began = self.now().at;
         let examined = self.zones.work(self.context, self.rules.number()).await;
         let now = self.now().at;
-        self.zones.rest(now, now.saturating_sub(began), examined.is_err());
+        self.zones.rest(now, now.saturating_sub(began), examined.as_ref().ok().map(|part| part.pause));
         match examined {
             Ok(part) => {
                 if let Some(at) = part.armed_min {

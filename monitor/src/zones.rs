@@ -17,6 +17,9 @@ const PART: i64 = 500;
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_PER_WORK: u32 = 1;
 
+/// Longer than any statement may take.
+const IN_FLIGHT: Duration = Duration::from_secs(6);
+
 /// What is to be examined, and how far that has come.
 #[derive(Debug, Default)]
 pub(crate) struct Zones {
@@ -29,6 +32,8 @@ pub(crate) struct Zones {
     /// Of the examination under way, for the log.
     examined: u64,
     moved: u64,
+    /// Whether the store knows that it is under way.
+    has_begun: bool,
     /// Whether it was said that these rules are not the newest.
     is_behind: bool,
 }
@@ -37,6 +42,8 @@ pub(crate) struct Zones {
 pub(crate) struct Part {
     /// The earliest instant to which something was moved.
     pub(crate) armed_min: Option<UnixMs>,
+    /// How long to wait at least until the next.
+    pub(crate) pause: Duration,
 }
 
 impl Zones {
@@ -56,7 +63,7 @@ impl Zones {
             return;
         }
         if standing.examined < mine && self.all.is_none() {
-            (self.all, self.examined, self.moved) = (Some(None), 0, 0);
+            (self.all, self.has_begun, self.examined, self.moved) = (Some(None), false, 0, 0);
         }
         self.unsure |= standing.unsure;
     }
@@ -76,9 +83,8 @@ impl Zones {
     }
 
     /// Waits after a part, and longer after one that failed.
-    pub(crate) fn rest(&mut self, now: Duration, took: Duration, failed: bool) {
-        let pause = if failed { Duration::from_secs(5) } else { PAUSE.max(took * PAUSE_PER_WORK) };
-        self.at = now + pause;
+    pub(crate) fn rest(&mut self, now: Duration, took: Duration, pause: Option<Duration>) {
+        self.at = now + pause.map_or(IN_FLIGHT, |pause| pause.max(took * PAUSE_PER_WORK));
     }
 
     /// Examines the next part by the rules `mine`.
@@ -97,8 +103,11 @@ impl Zones {
             }
             return Ok(part);
         };
-        if after.is_none() {
+        if after.is_none() && !self.has_begun {
             context.store.zone_begin(mine).await?;
+            self.has_begun = true;
+            // What is on its way may not have seen that; it has committed, or failed, before the examination begins.
+            return Ok(Part { armed_min: None, pause: IN_FLIGHT });
         }
         let ZonePage { zoned, last } = context.store.zone_examine(mine, after, PART).await?;
         let (part, moved) = examine(context, &zoned, mine).await?;
@@ -116,7 +125,7 @@ impl Zones {
 
 /// Moves what lies elsewhere by the rules of this process; answers how many.
 async fn examine(context: &Context, zoned: &[Zoned], mine: i32) -> Result<(Part, u64), StoreError> {
-    let (mut part, mut moved) = (Part { armed_min: None }, 0);
+    let (mut part, mut moved) = (Part { armed_min: None, pause: PAUSE }, 0);
     for zoned in zoned.iter().filter(|zoned| zoned.attempt == 0) {
         let Some(Plan { timing, .. }) = Plan::read(&zoned.payload) else { continue };
         let Some(to) = timing.moved(zoned.nominal_at, zoned.taken, context.clock.now_ms()) else { continue };

@@ -3,7 +3,6 @@
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 use reveille_shared::model::schedule::ClientKey;
-use reveille_shared::model::zone::rules;
 use reveille_shared::store::ScheduleFilter;
 
 use super::errors::{failure, found};
@@ -27,6 +26,9 @@ pub(crate) struct Query;
 #[derive(SimpleObject)]
 struct Preview {
     occurrences: Vec<Occurrence>,
+    /// How a cron expression takes a change of the clocks: `interval` follows the clock, `fixed` names times of day. Null for
+    /// other types.
+    daylight_saving: Option<&'static str>,
     /// Version of the rules of time zones (the IANA database) by which they were found.
     zone_rules: String,
 }
@@ -87,11 +89,12 @@ impl Query {
     #[graphql(complexity = "20 + 10 * child_complexity")]
     async fn preview(&self, ctx: &Context<'_>, timing: PreviewInput) -> Result<Preview> {
         let service: &Service = ctx.data()?;
-        let instants = timing.document().and_then(|document| service.preview(document.as_bytes()));
-        let instants = instants.map_err(|problem| failure(&problem))?;
+        let preview = timing.document().and_then(|document| service.preview(document.as_bytes()));
+        let preview = preview.map_err(|problem| failure(&problem))?;
         Ok(Preview {
-            occurrences: instants.into_iter().map(Occurrence::from).collect(),
-            zone_rules: rules::current().version().to_string(),
+            occurrences: preview.instants.into_iter().map(Occurrence::from).collect(),
+            daylight_saving: preview.daylight_saving,
+            zone_rules: preview.zone_rules,
         })
     }
 

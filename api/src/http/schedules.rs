@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{RawQuery, Request};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use reveille_shared::model::zone::rules;
 use reveille_shared::store::{ScheduleFilter, Selection};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -98,12 +97,17 @@ fn shown(registered: &Registered) -> Value {
     operation_id = "preview_schedule",
 )]
 pub(super) async fn preview(Acting(service): Acting, request: Request) -> Result<Json<Value>, Problem> {
-    let instants = service.preview(&body(request).await?)?;
-    let occurrences: Vec<Value> = instants
+    let preview = service.preview(&body(request).await?)?;
+    let occurrences: Vec<Value> = preview
+        .instants
         .into_iter()
         .map(|instant| json!({"at": view::rfc3339(instant.at), "local": instant.local, "note": instant.note}))
         .collect();
-    Ok(Json(json!({"occurrences": occurrences, "zone_rules": rules::current().version().to_string()})))
+    Ok(Json(json!({
+        "occurrences": occurrences,
+        "daylight_saving": preview.daylight_saving,
+        "zone_rules": preview.zone_rules,
+    })))
 }
 
 /// Show a schedule

@@ -11,6 +11,7 @@ use reveille_shared::model::policy::Plan;
 use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::model::timing::{Arming, PreviewedInstant, Timing, TimingError};
 use reveille_shared::model::traceparent::TraceParent;
+use reveille_shared::model::zone::rules;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
 use reveille_shared::runtime::Context;
 use reveille_shared::runtime::seal::Sealer;
@@ -29,6 +30,16 @@ use crate::registrar::Registrar;
 
 /// How often a registration picks a later instant because the one it picked has a run already.
 const ARMING_TRIES: usize = 5;
+
+/// What a timing that is not registered would do.
+pub struct Preview {
+    /// Its next instants.
+    pub instants: Vec<PreviewedInstant>,
+    /// Of a cron expression: `interval` where it follows the clock, `fixed` where it names times of day.
+    pub daylight_saving: Option<&'static str>,
+    /// Version of the rules of time zones by which they were found.
+    pub zone_rules: String,
+}
 
 /// The scheduler as its callers see it. Cloning shares it.
 #[derive(Clone)]
@@ -240,11 +251,15 @@ impl Service {
     ///
     /// # Errors
     /// 400 or 422 for the request.
-    pub fn preview(&self, body: &[u8]) -> Result<Vec<PreviewedInstant>, Problem> {
+    pub fn preview(&self, body: &[u8]) -> Result<Preview, Problem> {
         let request = document::parse_preview(body, &self.defaults)?;
         let from = request.from.unwrap_or_else(|| self.context.clock.now_ms());
         arming(&request.timing, from)?;
-        Ok(request.timing.preview(from, request.count))
+        Ok(Preview {
+            instants: request.timing.preview(from, request.count),
+            daylight_saving: request.timing.is_interval().map(|is| if is { "interval" } else { "fixed" }),
+            zone_rules: rules::current().version().to_string(),
+        })
     }
 
     /// The database's now, as this process estimates it.

@@ -63,7 +63,7 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
         ("no schedule", text(without("/schedule")), 422, "/schedule"),
         ("bad cron", text(timing("cron", "61 * * * *")), 422, "/schedule"),
         ("empty cron field list", text(timing("cron", ", * * * *")), 422, "/schedule"),
-        ("quartz cron", text(timing("cron", "0 0 ? * MON#2")), 422, "/schedule"),
+        ("a cron of Jenkins", text(timing("cron", "H 0 * * MON")), 422, "/schedule"),
         ("seven cron fields", text(timing("cron", "0 0 0 1 1 * 2030")), 422, "/schedule"),
         ("a cron that never fires", text(timing("cron", "0 0 31 2 *")), 422, "/schedule"),
         ("a huge cron", text(timing("cron", &"1,".repeat(5000))), 422, "/schedule"),

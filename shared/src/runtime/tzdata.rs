@@ -18,8 +18,8 @@ use crate::model::zone::rules::{self, Rules, Version};
 /// Where systems keep the database.
 const SYSTEM: [&str; 3] = ["/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo"];
 
-/// Folders below it that hold the same zones once more, counted otherwise.
-const NOT_ZONES: [&str; 2] = ["right", "posix"];
+/// What holds the same zones once more, counted otherwise, or is the machine's own.
+const NOT_ZONES: [&str; 4] = ["right", "posix", "localtime", "posixrules"];
 
 /// A zone's table is smaller than this; the largest known has 4 KiB.
 const LARGEST: u64 = 64 * 1024;
@@ -122,9 +122,12 @@ fn read_below(dir: &Path, prefix: &str, tables: &mut HashMap<String, Vec<u8>>) -
         let entry = entry?;
         let Ok(file) = entry.file_name().into_string() else { continue };
         let name = format!("{prefix}{file}");
-        // Links are followed: many names are links to others.
-        let facts = std::fs::metadata(entry.path())?;
-        if facts.is_dir() && !NOT_ZONES.contains(&name.as_str()) && prefix.len() < 64 {
+        // Links are followed: many names are links to others. One that leads nowhere is no zone.
+        let Ok(facts) = std::fs::metadata(entry.path()) else { continue };
+        if NOT_ZONES.contains(&name.as_str()) {
+            continue;
+        }
+        if facts.is_dir() && prefix.len() < 64 {
             read_below(&entry.path(), &format!("{name}/"), tables)?;
         } else if facts.is_file()
             && facts.len() <= LARGEST
@@ -139,33 +142,39 @@ fn read_below(dir: &Path, prefix: &str, tables: &mut HashMap<String, Vec<u8>>) -
     Ok(())
 }
 
-/// How often the version on disk is looked at.
+/// How often the version on disk is looked at. What is new is read at the look after: an upgrade is not one step.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// For how long after new rules came something computed by those before may still be on its way to the store.
-const ON_ITS_WAY: Duration = Duration::from_secs(30);
+const ON_ITS_WAY: Duration = Duration::from_secs(20);
 
 /// Takes new rules as they appear, until `stop`: an upgraded package, another image's folder. What cannot be read stays as
 /// it is; the next look tries again.
 pub async fn follow(source: Source, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = look(&source, clock.as_ref()) => {}
+    }
+}
+
+async fn look(source: &Source, clock: &dyn Clock) {
+    let mut seen = None;
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = clock.sleep(LOOK_EVERY) => {}
-        }
+        clock.sleep(LOOK_EVERY).await;
         let before = rules::current();
-        if version_at(&source).is_none_or(|version| version == before.version()) {
+        let found = version_at(source).filter(|version| *version != before.version());
+        if found.is_none() || std::mem::replace(&mut seen, found) != found {
+            seen = found;
             continue;
         }
-        match open(&source) {
+        match open(source) {
+            Ok(after) if after.version() == before.version() => {}
             Ok(after) => {
                 let (from, to) = (before.version(), after.version());
                 tracing::info!(%from, %to, origin = after.origin(), "the rules of time zones changed");
                 rules::set_current(Arc::new(after));
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = clock.sleep(ON_ITS_WAY) => rules::settle(),
-                }
+                clock.sleep(ON_ITS_WAY).await;
+                rules::settle();
             }
             Err(error) => tracing::warn!(error = %error, "new rules of time zones cannot be read, those before stay"),
         }

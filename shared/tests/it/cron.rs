@@ -136,9 +136,10 @@ fn refusals_name_field_and_cause() {
         ("0 0 32 * *", "day of month: 32 is out of range 1-31"),
         ("0 0 1 13 *", "month: 13 is out of range 1-12"),
         ("0 0 * * 8", "day of week: 8 is out of range 0-7"),
-        ("0 22-2 * * *", "hour: `22-2` runs backwards; write two ranges"),
-        ("0 0 * * FRI-MON", "day of week: `FRI-MON` runs backwards; write two ranges"),
-        ("0 0 * * SAT-SUN", "day of week: `SAT-SUN` runs backwards; write two ranges"),
+        ("0 22-2 * * *", "hour: `22-2` runs backwards; write `22-23,0-2`"),
+        ("0 23-4 * * *", "hour: `23-4` runs backwards; write `23,0-4`"),
+        ("0 0 1 NOV-FEB *", "month: `NOV-FEB` runs backwards; write `NOV-DEC,JAN-FEB`"),
+        ("0 0 * * FRI-MON", "day of week: `FRI-MON` runs backwards; write `FRI-SUN,MON`"),
         ("*/0 * * * *", "minute: the step of `*/0` is 0"),
         ("*/x * * * *", "minute: the step of `*/x` is not a number"),
         ("*/ * * * *", "minute: the step of `*/` is not a number"),
@@ -159,14 +160,29 @@ fn refusals_name_field_and_cause() {
         ("0 0 1 MON *", "month: `MON` is not a number 1-12 or a name JAN-DEC"),
         ("0 0 * * MONDAY", "day of week: `MONDAY` is not a number 0-7 or a name SUN-SAT"),
         ("0 0 * * SUN6", "day of week: `SUN6` is not a number 0-7 or a name SUN-SAT"),
-        ("0 0 L * *", "day of month: `L` in `L` is not supported"),
-        ("0 0 L-3 * *", "day of month: `L` in `L-3` is not supported"),
-        ("0 0 15W * *", "day of month: `W` in `15W` is not supported"),
-        ("0 0 lw * *", "day of month: `LW` in `lw` is not supported"),
-        ("0 0 * * 5L", "day of week: `L` in `5L` is not supported"),
-        ("0 0 * * FRI#2", "day of week: `#` in `FRI#2` is not supported"),
-        ("0 0 ? * 1", "day of month: `?` in `?` is not supported"),
-        ("0 0 0 1 1 * 2030", "a seventh field (year) is not supported"),
+        ("0 0 L-31 * *", "day of month: `L-31` is not understood; days of the month may be L, L-3, 15W and LW"),
+        ("0 0 L/2 * *", "day of month: `L/2` is not understood"),
+        ("0 0 32W * *", "day of month: `32W` is not understood"),
+        ("0 0 1-5W * *", "day of month: `1-5W` is not understood"),
+        ("0 0 * * L", "day of week: `L` alone is Saturday to some and nothing to most: write SAT, or SATL"),
+        ("0 0 * * 8L", "day of week: 8 is out of range 0-7"),
+        ("0 0 * * 5#6", "day of week: `5#6` is the first to fifth of a weekday, such as FRI#2"),
+        ("0 0 * * 5#", "day of week: `5#` is the first to fifth of a weekday"),
+        ("0 0 5#2 * *", "day of month: `#` in `5#2` is for days of the week"),
+        ("0 0 ?/2 * 1", "day of month: `?` in `?/2` stands alone, in one of the two day fields"),
+        ("? 0 * * *", "minute: `?` in `?` stands alone"),
+        ("0 0 ? * ?", "day of week: `?` stands in one of the two day fields"),
+        ("H H * * *", "minute: `H` is Jenkins' choice of a number: write one yourself"),
+        ("H/15 * * * *", "minute: `H/15` is Jenkins' choice"),
+        ("0 0 0 1 1 * 2030", "a seventh field (year) is not supported: `date` fires in one year"),
+        ("0 9 * * 1 2027", "`2027` looks like a year"),
+        ("@every 5m", "take the type `delay-recur`, whose schedule is a number of seconds: 300"),
+        ("@every 1h30m", "a number of seconds: 5400"),
+        ("@every fortnight", "take the type `delay-recur`"),
+        ("rate(5 minutes)", "a number of seconds: 300"),
+        ("cron(0 9 * * ? *)", "leave out `cron(` and `)` and the year at the end"),
+        ("TZ=Asia/Seoul 0 9 * * *", "the time zone belongs into `timezone`"),
+        ("CRON_TZ=UTC 0 9 * * *", "the time zone belongs into `timezone`"),
         ("", "the expression is empty"),
         ("*", "this one has 1 field"),
         ("* * * *", "this one has 4 fields"),
@@ -189,7 +205,7 @@ fn asked_in_the_second_pass_it_never_answers_the_past() {
     check("*/15 * * * *", "America/New_York", second_pass, &["2026-11-01T01:15:00-05:00", "2026-11-01T01:30:00-05:00"]);
     check("15,45 1 * * *", "America/New_York", second_pass, &["2026-11-02T01:15:00-05:00"]);
     check("0,30 1,2 * * *", "America/New_York", second_pass, &["2026-11-01T02:00:00-05:00"]);
-    check("0-59 1 * * *", "America/New_York", second_pass, &["2026-11-02T01:00:00-05:00"]);
+    check("1-59 1 * * *", "America/New_York", second_pass, &["2026-11-02T01:01:00-05:00"]);
     check("* * 1 * * *", "America/New_York", second_pass, &["2026-11-01T01:10:01-05:00"]);
 }
 
@@ -208,17 +224,12 @@ fn new_york() {
     check("*/30 * * * *", "America/New_York", spring, &["2026-03-08T01:30:00-05:00", "2026-03-08T03:00:00-04:00"]);
     check("*/30 2 * * *", "America/New_York", spring, &["2026-03-09T02:00:00-04:00"]);
     check("30 * * * *", "America/New_York", spring, &["2026-03-08T01:30:00-05:00", "2026-03-08T03:30:00-04:00"]);
-    check(
-        "0-59/30 0-23 * * *",
-        "America/New_York",
-        spring,
-        &["2026-03-08T01:30:00-05:00", "2026-03-08T03:00:00-04:00"],
-    );
+    check("0,30 0-22 * * *", "America/New_York", spring, &["2026-03-08T01:30:00-05:00", "2026-03-08T03:00:00-04:00"]);
 
     let autumn = "2026-11-01T04:59:59Z"; // 00:59:59 EDT; 01:00 to 02:00 comes twice
     check("30 1 * * *", "America/New_York", autumn, &["2026-11-01T01:30:00-04:00", "2026-11-02T01:30:00-05:00"]);
     check(
-        "0-59/30 0-23 * * *",
+        "0,30 0-22 * * *",
         "America/New_York",
         autumn,
         &["2026-11-01T01:00:00-04:00", "2026-11-01T01:30:00-04:00", "2026-11-01T02:00:00-05:00"],
@@ -344,11 +355,11 @@ fn seoul() {
 fn ten_thousand_questions_across_a_change_stay_cheap() {
     // Every wall time of the repeated hour is a candidate that already fired; stepping through them one by
     // one would square the cost.
-    let expression = CronExpression::parse("0-59 0-59 1 * * *").unwrap();
+    let expression = CronExpression::parse("1-59 1-59 1 * * *").unwrap();
     let zone = &Zone::parse("America/New_York", &Rules::bundled()).unwrap();
     let second_pass_s = seconds("2026-11-01T06:00:00Z");
     for from_s in second_pass_s..second_pass_s + 3_600 {
-        assert_eq!(expression.next_after(zone, from_s).unwrap().at_s, seconds("2026-11-02T06:00:00Z"));
+        assert_eq!(expression.next_after(zone, from_s).unwrap().at_s, seconds("2026-11-02T06:01:01Z"));
     }
 }
 
@@ -364,4 +375,92 @@ fn what_only_matches_missing_wall_times_never_fires() {
 fn unknown_zone() {
     let error = Zone::parse("Mars/Olympus", &Rules::bundled()).unwrap_err();
     assert!(error.to_string().starts_with("`Mars/Olympus` is not a time zone"), "{error}");
+}
+
+/// What the other libraries that take the form answer; where they differ, the field's usual meaning.
+#[test]
+fn days_by_other_names_than_numbers() {
+    let check = |expression: &str, expected: &[&str]| {
+        let expected: Vec<String> = expected.iter().map(|day| format!("{day}T00:00:00+00:00")).collect();
+        assert_eq!(fires(expression, "UTC", "2026-11-27T00:00:00Z", expected.len()), expected, "{expression}");
+    };
+    check("0 0 L * *", &["2026-11-30", "2026-12-31", "2027-01-31", "2027-02-28"]);
+    check("0 0 L-3 * *", &["2026-12-28", "2027-01-28", "2027-02-25"]);
+    check("0 0 L-30 * *", &["2026-12-01", "2027-01-01", "2027-03-01"]);
+    check("0 0 l,15 * *", &["2026-11-30", "2026-12-15", "2026-12-31"]);
+    check("0 0 15W * *", &["2026-12-15", "2027-01-15", "2027-02-15", "2027-03-15", "2027-04-15", "2027-05-14"]);
+    check("0 0 1W * *", &["2026-12-01", "2027-01-01", "2027-02-01", "2027-03-01", "2027-04-01", "2027-05-03"]);
+    check("0 0 31W * *", &["2026-12-31", "2027-01-29", "2027-03-31"]);
+    check("0 0 LW * *", &["2026-11-30", "2026-12-31", "2027-01-29", "2027-02-26"]);
+    check("0 0 * * 5L", &["2026-12-25", "2027-01-29", "2027-02-26"]);
+    check("0 0 * * FRIL,SUN#1", &["2026-12-06", "2026-12-25", "2027-01-03"]);
+    check("0 0 * * 5#2", &["2026-12-11", "2027-01-08", "2027-02-12"]);
+    check("0 0 * * fri#5", &["2027-01-29", "2027-04-30"]);
+    check("0 0 * * 7#1", &["2026-12-06", "2027-01-03"]);
+    check("0 0 ? * MON", &["2026-11-30", "2026-12-07"]);
+    check("0 0 1 * ?", &["2026-12-01", "2027-01-01"]);
+    check("0 0 * * MON-SUN", &["2026-11-28", "2026-11-29", "2026-11-30"]);
+    check("0 0 * * FRI-SUN", &["2026-11-28", "2026-11-29", "2026-12-04"]);
+    check("0 0 * * 6-0", &["2026-11-28", "2026-11-29", "2026-12-05"]);
+    // Both day fields say something: one is enough. A starred one takes nothing away: both must match.
+    check("0 0 L * 5#1", &["2026-11-30", "2026-12-04", "2026-12-31"]);
+    check("0 0 */2 * 5L", &["2026-12-25", "2027-01-29"]);
+    // Rare, and never.
+    assert_eq!(
+        fires("0 0 * 2 1#5", "UTC", "2026-11-27T00:00:00Z", 2),
+        ["2044-02-29T00:00:00+00:00", "2072-02-29T00:00:00+00:00"]
+    );
+    assert_eq!(fires("0 0 L-30 2 *", "UTC", "2026-11-27T00:00:00Z", 1), Vec::<String>::new());
+    assert_eq!(fires("0 0 30W 2 *", "UTC", "2026-11-27T00:00:00Z", 1), Vec::<String>::new());
+}
+
+/// A field that goes through its whole range in even steps follows the clock, however that is written.
+#[test]
+fn even_steps_over_the_whole_range_follow_the_clock() {
+    for (text, expected) in [
+        ("0 0 0/1 * * *", true),
+        ("0/15 3 * * *", true),
+        ("5/15 3 * * *", true),
+        ("0 0-23 * * *", true),
+        ("*/1 3 * * *", true),
+        ("0-59/7 3 * * *", true),
+        ("0 0 3 * * *", false),
+        ("0 9-17 * * *", false),
+        ("0,30 3 * * *", false),
+        ("0 0,12 * * *", false),
+        ("15/15 3 * * *", false),
+        ("0-30/15 3 * * *", false),
+        ("0 3 1-31 * *", false),
+    ] {
+        assert_eq!(CronExpression::parse(text).unwrap().is_interval(), expected, "{text}");
+    }
+    let autumn = "2027-10-31T00:30:00Z"; // in Berlin 02:30 comes twice
+    check("0 0 0/1 * * *", "Europe/Berlin", autumn, &["2027-10-31T02:00:00+01:00", "2027-10-31T03:00:00+01:00"]);
+    check("0 2,3 * * *", "Europe/Berlin", autumn, &["2027-10-31T03:00:00+01:00"]);
+}
+
+/// The new forms over both changes of the clocks: what a day is called has no part in them.
+#[test]
+fn days_by_name_over_daylight_saving() {
+    let (spring, autumn) = ("2027-03-27T12:00:00Z", "2027-10-30T12:00:00Z"); // Berlin: the last Sundays
+    for days in ["28 * *", "* * 7L", "* * SUN#4", "28W * *"] {
+        let text = format!("30 2 {days}");
+        let first = match days {
+            "28W * *" => "2027-03-29T02:30:00+02:00", // Monday, nearest to a Sunday
+            _ => "2027-03-28T03:00:00+02:00",         // 02:30 is missing
+        };
+        check(&text, "Europe/Berlin", spring, &[first]);
+    }
+    check("30 2 L * ?", "Europe/Berlin", autumn, &["2027-10-31T02:30:00+02:00", "2027-11-30T02:30:00+01:00"]);
+    check(
+        "*/30 2 L * *",
+        "Europe/Berlin",
+        autumn,
+        &[
+            "2027-10-31T02:00:00+02:00",
+            "2027-10-31T02:30:00+02:00",
+            "2027-10-31T02:00:00+01:00",
+            "2027-10-31T02:30:00+01:00",
+        ],
+    );
 }

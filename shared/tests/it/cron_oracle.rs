@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -27,23 +27,70 @@ struct OracleField {
     text: String,
     values: BTreeSet<u32>,
     starred: bool,
+    /// Whether an item goes through the whole range in even steps.
+    even: bool,
 }
 
 fn oracle_field(min: u32, max: u32) -> impl Strategy<Value = OracleField> {
     let stepped = |first: u32, last: u32, step: u32| (first..=last).step_by(step as usize).collect::<BTreeSet<_>>();
-    let all = Just(("*".to_owned(), stepped(min, max, 1)));
-    let step = (2..=max).prop_map(move |step| (format!("*/{step}"), stepped(min, max, step)));
-    let one = (min..=max).prop_map(|value| (value.to_string(), BTreeSet::from([value])));
+    let all = Just(("*".to_owned(), stepped(min, max, 1), true));
+    let step = (2..=max).prop_map(move |step| (format!("*/{step}"), stepped(min, max, step), true));
+    let one = (min..=max).prop_map(|value| (value.to_string(), BTreeSet::from([value]), false));
+    let open = (min..=max, 1..=max)
+        .prop_map(move |(first, step)| (format!("{first}/{step}"), stepped(first, max, step), first - min < step));
     let range = (min..=max, min..=max, 1..=max).prop_map(move |(one, other, step)| {
         let (first, last) = (one.min(other), one.max(other));
-        (format!("{first}-{last}/{step}"), stepped(first, last, step))
+        let even = first - min < step && max - last < step;
+        (format!("{first}-{last}/{step}"), stepped(first, last, step), even)
     });
-    let item = prop_oneof![3 => all, 2 => step, 3 => one, 2 => range];
+    let item = prop_oneof![3 => all, 2 => step, 3 => one, 2 => range, 1 => open];
     prop::collection::vec(item, 1..3).prop_map(|items| {
-        let text = items.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join(",");
+        let text = items.iter().map(|(text, ..)| text.as_str()).collect::<Vec<_>>().join(",");
         let starred = items[0].0.starts_with('*');
-        OracleField { text, values: items.into_iter().flat_map(|(_, values)| values).collect(), starred }
+        let even = items.iter().any(|(.., even)| *even);
+        OracleField { text, values: items.into_iter().flat_map(|(_, values, _)| values).collect(), starred, even }
     })
+}
+
+/// A day by another name, and a walk through its month that finds it.
+#[derive(Clone, Copy, Debug)]
+enum OracleDay {
+    Last(u32),
+    Nearest(u32),
+    LastWeekday,
+    LastOf(u32),
+    Nth(u32, u32),
+}
+
+impl OracleDay {
+    fn text(self) -> String {
+        match self {
+            Self::Last(0) => "L".to_owned(),
+            Self::Last(before) => format!("L-{before}"),
+            Self::Nearest(day) => format!("{day}W"),
+            Self::LastWeekday => "LW".to_owned(),
+            Self::LastOf(weekday) => format!("{weekday}L"),
+            Self::Nth(weekday, place) => format!("{weekday}#{place}"),
+        }
+    }
+
+    fn of(self, date: NaiveDate) -> Option<NaiveDate> {
+        let month: Vec<NaiveDate> =
+            date.with_day(1).unwrap().iter_days().take_while(|day| day.month() == date.month()).collect();
+        let is_workday = |day: &&NaiveDate| day.weekday().number_from_monday() <= 5;
+        let of_week =
+            |weekday: u32| month.iter().filter(move |day| day.weekday().num_days_from_sunday() == weekday % 7);
+        match self {
+            Self::Last(before) => month.iter().rev().nth(before as usize).copied(),
+            Self::LastWeekday => month.iter().rev().find(is_workday).copied(),
+            Self::Nearest(day) => {
+                let wanted = *month.get(day as usize - 1)?;
+                month.iter().filter(is_workday).min_by_key(|other| (**other - wanted).num_days().abs()).copied()
+            }
+            Self::LastOf(weekday) => of_week(weekday).next_back().copied(),
+            Self::Nth(weekday, place) => of_week(weekday).nth(place as usize - 1).copied(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +118,7 @@ impl OracleExpression {
 
     /// Every instant of whole minutes in `[start_s, end_s)` at which it fires.
     fn fires(&self, zone: &TimeZone, start_s: i64, end_s: i64) -> BTreeSet<i64> {
-        let interval = self.minute.starred || self.hour.starred;
+        let interval = self.minute.even || self.hour.even;
         let minute = TimeDelta::minutes(1);
         let mut seen = BTreeSet::new();
         let mut fires = BTreeSet::new();
@@ -97,7 +144,7 @@ impl OracleExpression {
 
 fn oracle_expression() -> impl Strategy<Value = OracleExpression> {
     let month = prop_oneof![4 => Just(None), 1 => oracle_field(1, 12).prop_map(Some)];
-    let every_month = OracleField { text: "*".to_owned(), values: (1..=12).collect(), starred: true };
+    let every_month = OracleField { text: "*".to_owned(), values: (1..=12).collect(), starred: true, even: true };
     (oracle_field(0, 59), oracle_field(0, 23), oracle_field(1, 31), month, oracle_field(0, 7)).prop_map(
         move |(minute, hour, day, month, weekday)| {
             let month = month.unwrap_or_else(|| every_month.clone());
@@ -170,6 +217,30 @@ proptest! {
                 Some(next_s) if next_s % 3 != 0 => next_s,
                 _ => from_s + 1_171,
             };
+        }
+    }
+
+    #[test]
+    fn days_by_name_equal_a_walk_through_the_month(
+        day in prop_oneof![
+            (0_u32..=30).prop_map(OracleDay::Last),
+            (1_u32..=31).prop_map(OracleDay::Nearest),
+            Just(OracleDay::LastWeekday),
+            (0_u32..=7).prop_map(OracleDay::LastOf),
+            (0_u32..=7, 1_u32..=5).prop_map(|(weekday, place)| OracleDay::Nth(weekday, place)),
+        ],
+        from in 0_i64..36_500,
+    ) {
+        let is_of_week = matches!(day, OracleDay::LastOf(_) | OracleDay::Nth(..));
+        let text = if is_of_week { format!("0 0 * * {}", day.text()) } else { format!("0 0 {} * *", day.text()) };
+        let searched = CronExpression::parse(&text).unwrap();
+        let from = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap() + chrono::Days::new(from.unsigned_abs());
+        let expected = from.iter_days().skip(1).take(800).filter(|date| day.of(*date) == Some(*date)).take(6);
+        let mut from_s = from.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
+        for date in expected {
+            let fire = searched.next_after(&Zone::parse("UTC", &Rules::bundled()).unwrap(), from_s).unwrap();
+            prop_assert_eq!(DateTime::from_timestamp(fire.at_s, 0).unwrap().date_naive(), date, "{}", &text);
+            from_s = fire.at_s;
         }
     }
 

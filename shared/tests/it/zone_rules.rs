@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use reveille_shared::model::timing::{Timing, TimingKind};
+use reveille_shared::model::timing::{Successor, Timing, TimingKind};
 use reveille_shared::model::zone::Zone;
 use reveille_shared::model::zone::rules::{Rules, Version};
 use reveille_shared::runtime::tzdata::{Source, open, version_at};
@@ -88,6 +88,19 @@ fn an_armed_instant_moves_with_its_wall_clock_time_once() {
     check(cron, "0 */2 * * *", None, "2026-12-01T00:30:00Z", Some("2026-12-01T01:00:00Z"));
     check(date, "2026-12-24T18:00:00", None, "2026-12-01T00:00:00Z", Some("2026-12-25T01:00:00Z"));
     check(date, "2026-12-24T18:00:00-08:00", None, "2026-12-01T00:00:00Z", None);
+}
+
+/// A run that fired by the old rules is not fired again an hour later by the new.
+#[test]
+fn what_fired_by_old_rules_has_fired_by_the_new() {
+    let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis();
+    let daily = |rules: &Rules| Timing::parse_by(rules, TimingKind::Cron, "0 9 * * *", "America/Vancouver").unwrap();
+    let (old, new) = (daily(&release("2025.2")), daily(&release("2026.6")));
+    // To the west in place of to the east: as if the old rules were the new.
+    let (early, late) = (at("2026-12-01T16:00:00Z"), at("2026-12-01T17:00:00Z"));
+    assert_eq!(old.successor(early, early + 500), Some(Successor::At(late + 86_400_000)));
+    assert_eq!(new.successor(late, late + 500), Some(Successor::At(early + 86_400_000)));
+    assert_eq!(new.successor(early, early + 500), Some(Successor::At(early + 86_400_000)));
 }
 
 #[test]

@@ -213,6 +213,8 @@ pub(in crate::http) struct TriggeredAnswer {
 pub(in crate::http) struct PreviewAnswer {
     /// In order of time; fewer than asked for when there are no more.
     occurrences: Vec<Occurrence>,
+    #[schema(schema_with = daylight_saving)]
+    daylight_saving: String,
     /// Version of the rules of time zones (the IANA database) by which they were found.
     #[schema(example = "2026f")]
     zone_rules: String,
@@ -460,6 +462,13 @@ pub(super) fn run_states_or_null() -> RefOr<Schema> {
 
 pub(super) fn late_causes_or_null() -> RefOr<Schema> {
     words_or_null(LateCause::ALL.map(LateCause::as_str), "Why it was more than a second late; null when it was not.")
+}
+
+fn daylight_saving() -> RefOr<Schema> {
+    let description = "How a cron expression takes a change of the clocks: `interval` follows the clock, so nothing is made up \
+                       and both passes of a repeated hour fire; `fixed` names times of day, each of which fires once. Null for \
+                       other types.";
+    words_or_null(["interval", "fixed"], description)
 }
 
 fn words_or_null<const N: usize>(words: [&'static str; N], description: &str) -> RefOr<Schema> {

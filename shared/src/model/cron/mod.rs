@@ -1,14 +1,13 @@
 //! Cron expressions: their text, and the instants they stand for, by the rules of Debian's (Vixie's) cron.
 //!
-//! The `cron` crate serves as a calendar on wall-clock times and nothing more. It never sees the caller's
-//! text (its dialect numbers Sunday 1, joins both day fields with AND and lets white space vanish) and
-//! never a zoned time (around a clock change it can answer an instant before the one asked about):
-//! [`parse`] reads the text and emits explicit number lists, [`search`] maps wall times to instants.
+//! [`parse`] reads the text, [`calendar`] and [`days`] know which wall-clock times it means, and [`search`] maps these to
+//! instants. Beyond Vixie's there is what many libraries add: `L`, `L-3`, `15W`, `LW`, `5L`, `5#2`, `?` in one of the two day
+//! fields, and a range of weekdays that ends on Sunday. What is written elsewhere and not taken is refused with the way out.
 //!
-//! - A field is *starred* when its text begins with `*`. A starred day field: both day fields must match;
+//! - A field is *starred* when its text begins with `*`. A starred day field (or `?`): both day fields must match;
 //!   else one of the two is enough.
-//! - An expression is an *interval* when its second, minute or hour is starred, else *fixed*; one of five
-//!   fields has second 0.
+//! - An expression is an *interval* when its second, minute or hour is starred, or has an item that goes through the whole
+//!   range in even steps (`0/15`, `0-23`), else *fixed*; one of five fields has second 0.
 //! - Fixed, wall time missing: fires once, at the first instant after the gap. Wall time repeated: fires
 //!   once, on the first pass.
 //! - Interval: fires at every instant whose wall time matches, so nothing in the gap, and on both passes.
@@ -17,6 +16,9 @@
 //! Invariant: the set of instants depends on expression and zone alone, never on the instant asked from,
 //! and the answer is always later than that.
 
+mod calendar;
+mod days;
+mod elsewhere;
 mod parse;
 mod search;
 
@@ -27,8 +29,7 @@ use super::zone::Zone;
 /// A parsed cron expression.
 #[derive(Clone, Debug)]
 pub struct CronExpression {
-    calendar: search::Calendar,
-    /// Whether it follows the clock (second, minute or hour starred) rather than naming times of day.
+    calendar: calendar::Calendar,
     interval: bool,
 }
 
@@ -43,10 +44,13 @@ impl CronExpression {
     /// # Errors
     /// [`CronError`] with what is wrong in which field.
     pub fn parse(text: &str) -> Result<Self, CronError> {
-        let fields = parse::fields(text)?;
-        let interval = fields.second.starred || fields.minute.starred || fields.hour.starred;
-        let calendar = search::Calendar::new(&fields.emitted())?;
+        let parse::Expression { calendar, interval } = parse::expression(text)?;
         Ok(Self { calendar, interval })
+    }
+
+    /// Whether it follows the clock rather than naming times of day: what daylight saving does to it hangs on that.
+    pub fn is_interval(&self) -> bool {
+        self.interval
     }
 
     /// The first instant strictly after `from_s` (unix seconds); `None` when none is left, at the latest

@@ -1,6 +1,8 @@
-//! The text of a cron expression: fields to bit sets, and bit sets to the `cron` crate's dialect.
+//! The text of a cron expression: fields to sets of values, and what else a day may be called.
 
-use super::CronError;
+use super::calendar::Calendar;
+use super::days::{Days, DaysOfMonth, DaysOfWeek, SpecialDay};
+use super::{CronError, elsewhere};
 use crate::model::text::quoted;
 
 /// Longest expression read, in bytes; every field written out in full stays far below.
@@ -32,45 +34,52 @@ const MONTH: Spec = Spec { name: "month", min: 1, max: 12, names: &MONTHS };
 /// Sunday is 0 and 7.
 const DAY_OF_WEEK: Spec = Spec { name: "day of week", min: 0, max: 7, names: &WEEKDAYS };
 
-/// The six fields of an expression.
-pub(super) struct Fields {
-    pub(super) second: Field,
-    pub(super) minute: Field,
-    pub(super) hour: Field,
-    day_of_month: Field,
-    month: Field,
-    day_of_week: Field,
+/// What an expression says.
+pub(super) struct Expression {
+    pub(super) calendar: Calendar,
+    /// Whether it follows the clock rather than naming times of day.
+    pub(super) interval: bool,
 }
 
-/// One field: which values it admits.
+/// A field of numbers.
 #[derive(Clone, Copy)]
-pub(super) struct Field {
+struct Field {
     /// Bit n is set when value n matches.
     bits: u64,
     /// Whether its text begins with `*`.
-    pub(super) starred: bool,
+    starred: bool,
+    /// Whether it goes through its whole range in even steps.
+    interval: bool,
 }
 
 /// Reads an expression.
-pub(super) fn fields(text: &str) -> Result<Fields, CronError> {
+pub(super) fn expression(text: &str) -> Result<Expression, CronError> {
     if text.len() > MAX_LENGTH {
         return Err(CronError(format!("the expression is longer than {MAX_LENGTH} bytes")));
     }
-    let text = expand_nickname(text.trim())?;
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let (second, words) = match words.len() {
-        5 => ("0", words.as_slice()),
-        6 => (words[0], &words[1..]),
-        count => return Err(CronError(wrong_count(count))),
+    let text = text.trim();
+    elsewhere::refuse(text)?;
+    let text = expand_nickname(text)?;
+    let written: Vec<&str> = text.split_whitespace().collect();
+    let (second, words) = match *written.as_slice() {
+        [minute, hour, day, month, weekday] => ("0", [minute, hour, day, month, weekday]),
+        [.., last] if written.len() == 6 && number(last).is_some_and(|number| number >= 1970) => {
+            return Err(CronError(elsewhere::year(last)));
+        }
+        [second, minute, hour, day, month, weekday] => (second, [minute, hour, day, month, weekday]),
+        _ => return Err(CronError(wrong_count(written.len()))),
     };
-    Ok(Fields {
-        second: SECOND.parse(second)?,
-        minute: MINUTE.parse(words[0])?,
-        hour: HOUR.parse(words[1])?,
-        day_of_month: DAY_OF_MONTH.parse(words[2])?,
-        month: MONTH.parse(words[3])?,
-        day_of_week: sunday_as_zero(DAY_OF_WEEK.parse(words[4])?),
-    })
+    let (second, minute, hour) = (SECOND.parse(second)?, MINUTE.parse(words[0])?, HOUR.parse(words[1])?);
+    let days = Days { of_month: days_of_month(words[2])?, of_week: days_of_week(words[4])? };
+    if words[2] == "?" && words[4] == "?" {
+        return Err(CronError(
+            "day of week: `?` stands in one of the two day fields, and the other says which days".to_owned(),
+        ));
+    }
+    let month = MONTH.parse(words[3])?.bits;
+    let interval = second.interval || minute.interval || hour.interval;
+    let calendar = Calendar { second: second.bits, minute: minute.bits, hour: hour.bits, month, days };
+    Ok(Expression { calendar, interval })
 }
 
 fn expand_nickname(text: &str) -> Result<&str, CronError> {
@@ -89,45 +98,74 @@ fn wrong_count(count: usize) -> String {
     match count {
         0 => format!("the expression is empty: {expected}"),
         1 => format!("{expected}; this one has 1 field"),
-        7 => format!("{expected}; a seventh field (year) is not supported"),
+        7 => format!("{expected}; a seventh field (year) is not supported: `date` fires in one year"),
         _ => format!("{expected}; this one has {count} fields"),
     }
 }
 
-fn sunday_as_zero(field: Field) -> Field {
-    let sunday_as_seven = (field.bits >> 7) & 1;
-    Field { bits: (field.bits & 0b111_1111) | sunday_as_seven, ..field }
+fn days_of_month(text: &str) -> Result<DaysOfMonth, CronError> {
+    let mut days = DaysOfMonth { starred: text == "?", ..DaysOfMonth::default() };
+    let (named, numbers): (Vec<&str>, Vec<&str>) = text.split(',').partition(|item| SpecialDay::read(item).is_some());
+    days.special.extend(named.into_iter().filter_map(SpecialDay::read));
+    if days.starred {
+        days.bits = ANY;
+    } else if !numbers.is_empty() {
+        let field = DAY_OF_MONTH.parse_items(text, &numbers)?;
+        (days.bits, days.starred) = (field.bits, field.starred);
+    }
+    Ok(days)
 }
 
-impl Fields {
-    /// The expression in the `cron` crate's dialect, as one calendar or as two whose union it is.
-    pub(super) fn emitted(&self) -> Vec<String> {
-        let every_day_of_month = "*".to_owned();
-        let every_day_of_week = "*".to_owned();
-        let days_of_month = emit(self.day_of_month.bits, 1..=31, 0);
-        let days_of_week = emit(self.day_of_week.bits, 0..=6, 1); // its weekdays are 1 (Sunday) to 7
-        let both_must_match = self.day_of_month.starred || self.day_of_week.starred;
-        if both_must_match {
-            return vec![self.emit_with(&days_of_month, &days_of_week)];
+fn days_of_week(text: &str) -> Result<DaysOfWeek, CronError> {
+    let mut days = DaysOfWeek { starred: text == "?", ..DaysOfWeek::default() };
+    if days.starred {
+        days.bits = ANY;
+        return Ok(days);
+    }
+    let mut numbers = Vec::new();
+    for item in text.split(',') {
+        if let Some((weekday, place)) = item.split_once('#') {
+            let weekday = DAY_OF_WEEK.parse_value(weekday, item)? % 7;
+            let place = number(place).filter(|place| (1..=5).contains(place)).ok_or_else(|| {
+                DAY_OF_WEEK.error(format_args!("{} is the first to fifth of a weekday, such as FRI#2", quoted(item)))
+            })?;
+            days.nth.push((weekday, place));
+        } else if let Some(weekday) = item.strip_suffix(['L', 'l']) {
+            if weekday.is_empty() {
+                let way_out =
+                    "`L` alone is Saturday to some and nothing to most: write SAT, or SATL for the last one of a month";
+                return Err(DAY_OF_WEEK.error(format_args!("{way_out}")));
+            }
+            days.last.push(DAY_OF_WEEK.parse_value(weekday, item)? % 7);
+        } else {
+            numbers.push(item);
         }
-        vec![self.emit_with(&days_of_month, &every_day_of_week), self.emit_with(&every_day_of_month, &days_of_week)]
     }
-
-    fn emit_with(&self, days_of_month: &str, days_of_week: &str) -> String {
-        let second = emit(self.second.bits, 0..=59, 0);
-        let minute = emit(self.minute.bits, 0..=59, 0);
-        let hour = emit(self.hour.bits, 0..=23, 0);
-        let month = emit(self.month.bits, 1..=12, 0);
-        format!("{second} {minute} {hour} {days_of_month} {month} {days_of_week}")
+    if !numbers.is_empty() {
+        let field = DAY_OF_WEEK.parse_items(text, &numbers)?;
+        // Sunday is 0 and 7.
+        (days.bits, days.starred) = ((field.bits & 0b111_1111) | field.bits >> 7, field.starred);
     }
+    Ok(days)
 }
 
-/// Every value of a set as an explicit list, `*` for all of them: forms the crate reads in one way only.
-fn emit(bits: u64, values: std::ops::RangeInclusive<u32>, shift: u32) -> String {
-    let all = values.clone().count();
-    let listed: Vec<String> =
-        values.filter(|value| bits & (1 << value) != 0).map(|value| (value + shift).to_string()).collect();
-    if listed.len() == all { "*".to_owned() } else { listed.join(",") }
+/// Every value there is.
+const ANY: u64 = u64::MAX;
+
+impl SpecialDay {
+    /// `L`, `L-3`, `15W`, `LW`; `None` for anything else.
+    fn read(item: &str) -> Option<Self> {
+        let item = item.to_ascii_uppercase();
+        let day = |text: &str| number(text).filter(|day| (1..=31).contains(day));
+        match item.as_str() {
+            "L" => Some(Self::Last(0)),
+            "LW" | "WL" => Some(Self::LastWeekday),
+            _ => {
+                let before = item.strip_prefix("L-").and_then(day).filter(|before| *before <= 30).map(Self::Last);
+                before.or_else(|| item.strip_suffix('W').and_then(day).map(Self::WeekdayNearest))
+            }
+        }
+    }
 }
 
 /// What one field may hold.
@@ -141,40 +179,72 @@ struct Spec {
 
 impl Spec {
     fn parse(&self, text: &str) -> Result<Field, CronError> {
-        let mut bits = 0;
-        for item in text.split(',') {
+        self.parse_items(text, &text.split(',').collect::<Vec<_>>())
+    }
+
+    /// Reads some of the items of `text`.
+    fn parse_items(&self, text: &str, items: &[&str]) -> Result<Field, CronError> {
+        let mut field = Field { bits: 0, starred: text.starts_with('*'), interval: text.starts_with('*') };
+        for item in items {
             if item.is_empty() {
                 return Err(self.error(format_args!("an item of {} is empty", quoted(text))));
             }
-            bits |= self.parse_item(item)?;
+            let (bits, is_even) = self.parse_item(item)?;
+            field.bits |= bits;
+            field.interval |= is_even;
         }
-        Ok(Field { bits, starred: text.starts_with('*') })
+        Ok(field)
     }
 
-    /// `*`, `n` or `a-b`, each with an optional `/step`.
-    fn parse_item(&self, item: &str) -> Result<u64, CronError> {
+    /// `*`, `n` or `a-b`, each with an optional `/step`; whether it goes through the whole range in even steps.
+    fn parse_item(&self, item: &str) -> Result<(u64, bool), CronError> {
         let (values, step) = match item.split_once('/') {
             Some((values, step)) => (values, Some(self.parse_step(step, item)?)),
             None => (item, None),
         };
+        let is_one = values != "*" && !values.contains('-') && step.is_none();
         let (first, last) = if values == "*" {
             (self.min, self.max)
         } else if let Some((first, last)) = values.split_once('-') {
-            (self.parse_value(first, item)?, self.parse_value(last, item)?)
+            self.parse_range(first, last, item)?
         } else {
             let first = self.parse_value(values, item)?;
             (first, if step.is_some() { self.max } else { first })
         };
-        if first > last {
-            return Err(self.error(format_args!("{} runs backwards; write two ranges", quoted(item))));
-        }
-        Ok((first..=last).step_by(step.unwrap_or(1)).fold(0, |bits, value| bits | 1 << value))
+        let step = step.unwrap_or(1);
+        let bits = (first..=last).step_by(step as usize).fold(0, |bits, value| bits | 1 << value);
+        let is_even = !is_one && first - self.min < step && last + step > self.max;
+        Ok((bits, is_even))
     }
 
-    fn parse_step(&self, text: &str, item: &str) -> Result<usize, CronError> {
+    fn parse_range(&self, first: &str, last: &str, item: &str) -> Result<(u32, u32), CronError> {
+        let (from, until) = (self.parse_value(first, item)?, self.parse_value(last, item)?);
+        // A week may end on Sunday, whatever its number.
+        let ends_on_sunday = self.name == DAY_OF_WEEK.name && until == 0 && from > 0;
+        let until = if ends_on_sunday { self.max } else { until };
+        if from > until {
+            let (highest, lowest) = self.ends();
+            let begin = if first == highest { first.to_owned() } else { format!("{first}-{highest}") };
+            let end = if last == lowest { last.to_owned() } else { format!("{lowest}-{last}") };
+            return Err(self.error(format_args!("{} runs backwards; write `{begin},{end}`", quoted(item))));
+        }
+        Ok((from, until))
+    }
+
+    /// The highest and the lowest value, as they are written.
+    fn ends(&self) -> (String, String) {
+        match (self.name == DAY_OF_WEEK.name, self.names) {
+            // A week from Monday to Sunday: where a range of it breaks.
+            (true, _) => ("SUN".to_owned(), "MON".to_owned()),
+            (false, [first, .., last]) => ((*last).to_owned(), (*first).to_owned()),
+            _ => (self.max.to_string(), self.min.to_string()),
+        }
+    }
+
+    fn parse_step(&self, text: &str, item: &str) -> Result<u32, CronError> {
         match number(text) {
             Some(0) => Err(self.error(format_args!("the step of {} is 0", quoted(item)))),
-            Some(step) => Ok(step as usize),
+            Some(step) => Ok(step),
             None => Err(self.error(format_args!("the step of {} is not a number", quoted(item)))),
         }
     }
@@ -190,8 +260,8 @@ impl Spec {
         if let Some((value, _)) = named {
             return Ok(value);
         }
-        if let Some(sign) = unsupported_sign(text) {
-            return Err(self.error(format_args!("`{sign}` in {} is not supported", quoted(item))));
+        if let Some(way_out) = elsewhere::sign(item) {
+            return Err(self.error(format_args!("{way_out}")));
         }
         let expected = match (self.names.first(), self.names.last()) {
             (Some(first), Some(last)) => format!("a number {}-{} or a name {first}-{last}", self.min, self.max),
@@ -203,18 +273,6 @@ impl Spec {
     fn error(&self, message: std::fmt::Arguments<'_>) -> CronError {
         CronError(format!("{}: {message}", self.name))
     }
-}
-
-/// The sign of a Quartz extension, which Vixie's cron does not have.
-fn unsupported_sign(text: &str) -> Option<&'static str> {
-    if text.contains('?') {
-        return Some("?");
-    }
-    if text.contains('#') {
-        return Some("#");
-    }
-    let letters = text.trim_matches(|c: char| c.is_ascii_digit());
-    ["L", "W", "LW"].into_iter().find(|sign| sign.eq_ignore_ascii_case(letters))
 }
 
 fn number(text: &str) -> Option<u32> {

@@ -1,13 +1,11 @@
 //! From wall-clock times to instants: the search for the next fire, across clock changes.
 
-use std::str::FromStr;
-
 use chrono::{NaiveDateTime, TimeDelta};
 
-use super::CronError;
+use super::calendar::Calendar;
 use crate::model::zone::{Gap, Overlap, WallTime, Zone};
 
-/// The `cron` crate's years end at 2100; asked from later it would only search in vain.
+/// The calendar ends with the year 2100; asked from later it would only search in vain.
 const LAST_S: i64 = 4_133_980_800; // 2101-01-01T00:00:00Z
 
 /// Fixed times lost in a longer gap are not made up: a zone that drops a day has no such day.
@@ -35,28 +33,6 @@ pub enum Shift {
     SecondPass(NaiveDateTime),
     /// Wall times that matched fell into this gap before it and were dropped.
     GapDropped(Gap),
-}
-
-/// The wall-clock times of an expression: the union of its schedules, which never hear of zones.
-#[derive(Clone, Debug)]
-pub(super) struct Calendar {
-    schedules: Vec<::cron::Schedule>,
-}
-
-impl Calendar {
-    /// A calendar of expressions in the `cron` crate's dialect.
-    pub(super) fn new(emitted: &[String]) -> Result<Self, CronError> {
-        let schedules = emitted.iter().map(|text| ::cron::Schedule::from_str(text)).collect::<Result<_, _>>();
-        let schedules = schedules.map_err(|error| CronError(format!("the expression cannot be searched: {error}")))?;
-        Ok(Self { schedules })
-    }
-
-    /// The first wall time strictly after `wall`. UTC stands in for "no zone at all": it has no clock changes.
-    fn next(&self, wall: NaiveDateTime) -> Option<NaiveDateTime> {
-        let after = wall.and_utc();
-        let nexts = self.schedules.iter().filter_map(|schedule| schedule.after(&after).next());
-        nexts.min().map(|next| next.naive_utc())
-    }
 }
 
 /// The first fire strictly after `from_s`.

@@ -9,7 +9,8 @@ use crate::model::zone::{WallTime, Zone};
 /// Dates end here however late they are registered; within it, 100 years from now.
 const LAST_AT: UnixMs = 7_258_118_400_000; // 2200-01-01T00:00:00Z
 
-const FORM: &str = "a date of the form YYYY-MM-DDThh:mm:ss, with an optional fraction and offset";
+const FORM: &str =
+    "a date of the form YYYY-MM-DDThh:mm:ss, with an optional fraction and offset, or without seconds or time";
 
 /// A date and what the zone's clocks did to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +28,14 @@ pub(super) enum DateShift {
     First(NaiveDateTime),
 }
 
-/// Reads `YYYY-MM-DDThh:mm:ss[.fff][offset]`. A fraction finer than a millisecond is rounded up, so that
-/// nothing fires early.
+/// Reads `YYYY-MM-DDThh:mm:ss[.fff][offset]`, `YYYY-MM-DDThh:mm[offset]` and `YYYY-MM-DD`, which is midnight (ISO 8601,
+/// reduced precision). A fraction finer than a millisecond is rounded up, so that nothing fires early.
 pub(super) fn parse(text: &str, zone: &Zone) -> Result<Date, String> {
     let text = text.trim();
     let form = || format!("{} is not {FORM}", quoted(text));
-    let (wall_text, rest) = text.split_at_checked(19).ok_or_else(form)?;
+    let (wall_text, rest) = whole(text).ok_or_else(form)?;
     let (fraction_ms, offset_text) = split_fraction(rest).ok_or_else(form)?;
-    let wall_numbers = wall_numbers(wall_text).ok_or_else(form)?;
+    let wall_numbers = wall_numbers(&wall_text).ok_or_else(form)?;
     let wall = wall_time(wall_numbers).ok_or_else(|| format!("{} does not exist in the calendar", quoted(text)))?;
 
     let (instant_s, shift) = if offset_text.is_empty() {
@@ -49,6 +50,19 @@ pub(super) fn parse(text: &str, zone: &Zone) -> Result<Date, String> {
         return Err(format!("{} is out of range 1970 to 2199", quoted(text)));
     }
     Ok(Date { at, shift })
+}
+
+/// The date and time with what was left out as zeros, and what follows them.
+fn whole(text: &str) -> Option<(String, &str)> {
+    if text.len() == 10 {
+        return Some((format!("{text}T00:00:00"), ""));
+    }
+    let (to_the_minute, rest) = text.split_at_checked(16)?;
+    match rest.strip_prefix(':') {
+        Some(_) => text.split_at_checked(19).map(|(wall, rest)| (wall.to_owned(), rest)),
+        // A fraction would be one of a minute.
+        None => (!rest.starts_with('.')).then(|| (format!("{to_the_minute}:00"), rest)),
+    }
 }
 
 fn local_instant(wall: NaiveDateTime, zone: &Zone) -> Option<(i64, Option<DateShift>)> {

@@ -188,10 +188,14 @@ impl Timing {
     }
 
     /// When the schedule fires after its run of `nominal` ended at `now`: a calendar goes on at the next
-    /// instant after the later of the two (a clock that stepped back must not meet a finished instant).
+    /// instant after the later of the two (a clock that stepped back must not meet a finished instant). Where other rules of
+    /// the zone gave `nominal`, the instant it stands for by these has been as well.
     pub fn successor(&self, nominal: UnixMs, now: UnixMs) -> Option<Successor> {
         match &self.when {
-            When::Cron(_) => self.next_after(nominal.max(now)).map(Successor::At),
+            When::Cron(_) => {
+                let stands_for = self.nearest(nominal, UnixMs::MIN).unwrap_or(nominal);
+                self.next_after(nominal.max(now).max(stands_for)).map(Successor::At)
+            }
             When::DelayRecur(delay_ms) => Some(Successor::AfterMs(*delay_ms)),
             When::Now | When::Date(_) | When::Delay(_) => None,
         }
@@ -204,19 +208,25 @@ impl Timing {
         match &self.when {
             When::Date(date) => (date.at != armed).then_some(date.at),
             When::Cron(_) => {
-                let first = self.next_after(armed - 1000)?;
-                if first == armed {
+                if self.next_after(armed - 1000)? == armed {
                     return None;
                 }
                 let floor = taken.unwrap_or(UnixMs::MIN);
-                let from = floor.max(armed - LONGEST_SHIFT_MS);
-                let around = std::iter::successors(self.next_after(from), |at| self.next_after(*at));
-                let nearest =
-                    around.take_while(|at| *at <= armed + LONGEST_SHIFT_MS).min_by_key(|at| ((at - armed).abs(), *at));
-                nearest.or_else(|| self.next_after(now.max(floor)))
+                self.nearest(armed, floor).or_else(|| self.next_after(now.max(floor)))
             }
             When::Now | When::Delay(_) | When::DelayRecur(_) => None,
         }
+    }
+
+    /// The calendar instant nearest to one that other rules of the zone gave, and after `floor`: itself where both agree.
+    fn nearest(&self, given: UnixMs, floor: UnixMs) -> Option<UnixMs> {
+        if given > floor && self.next_after(given.saturating_sub(1000))? == given {
+            return Some(given);
+        }
+        let from = floor.max(given.saturating_sub(LONGEST_SHIFT_MS));
+        let around = std::iter::successors(self.next_after(from), |at| self.next_after(*at));
+        let until = given.saturating_add(LONGEST_SHIFT_MS);
+        around.take_while(|at| *at <= until).min_by_key(|at| (at.abs_diff(given), *at))
     }
 
     /// Calendar instants in the half-open interval `(after, until]`, counted up to `cap`.
@@ -231,6 +241,14 @@ impl Timing {
             count += 1;
         }
         count
+    }
+
+    /// Whether a cron expression follows the clock rather than naming times of day; `None` for every other timing.
+    pub fn is_interval(&self) -> Option<bool> {
+        match &self.when {
+            When::Cron(expression) => Some(expression.is_interval()),
+            _ => None,
+        }
     }
 
     /// The next `count` instants strictly after `from`, with what daylight saving did to them. `now`,
