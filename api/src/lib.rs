@@ -14,6 +14,7 @@ mod metrics;
 mod registrar;
 mod secret;
 mod service;
+mod surface;
 mod view;
 
 use std::collections::BTreeMap;

@@ -8,9 +8,11 @@ use reveille_shared::model::lateness::LateCause;
 use reveille_shared::model::run::OutcomeCode;
 use reveille_shared::store::{HistoryFilter, HistoryPage, HistoryRow};
 
+use super::client::Client;
 use super::errors::{failure, found};
 use super::limits::page_size;
-use super::types::{Client, RunStateWord, instant, number, uuid};
+use super::run_state::RunStateWord;
+use super::scalars::{instant, number, uuid};
 use crate::Service;
 use crate::error::Problem;
 
@@ -99,7 +101,7 @@ pub(super) async fn history(
 ) -> Result<Connection<String, HistoryEntry>> {
     let service: &Service = ctx.data()?;
     let limit = page_size(first)?;
-    let start = after.as_deref().map(crate::http::query::cursor_pair).transpose();
+    let start = after.as_deref().map(crate::surface::query::cursor_pair).transpose();
     let start = start.map_err(|problem| failure(&problem))?;
     let page = HistoryPage { after: start, ascending, limit: i64::from(limit) + 1 }; // one more tells of a next page
     let asked = async { service.history(&filter.unwrap_or_default().filter()?, &page).await };

@@ -15,7 +15,7 @@ use async_graphql::{Error, Name, Positioned, Response, ServerError, ServerResult
 
 use super::errors::{INVALID, LIMIT, failure, with_code};
 use crate::error::Problem;
-use crate::http::query::PAGE_MAX;
+use crate::surface::query::PAGE_MAX;
 
 /// Deepest nesting of fields; the introspection query of common tools needs 14.
 pub(super) const DEPTH_MAX: usize = 16;

@@ -4,6 +4,7 @@
 //! Queries and mutations come by POST with a JSON body only, which no page of another site can send without
 //! asking first; GET shows a page or becomes a WebSocket, and never executes anything.
 
+mod client;
 mod errors;
 mod history;
 mod input;
@@ -12,6 +13,8 @@ mod limits;
 mod mutation;
 mod page;
 mod query;
+mod run_state;
+mod scalars;
 mod socket;
 mod subscription;
 mod types;
@@ -33,14 +36,15 @@ use self::limits::{COMPLEXITY_MAX, DEPTH_MAX, Limits};
 use self::mutation::Mutation;
 pub(crate) use self::page::asset;
 use self::query::Query;
-pub(crate) use self::socket::Sockets;
+use self::socket::Sockets;
 pub(crate) use self::socket::TokenInInit;
 use self::subscription::Subscription;
 use self::watch::Watchers;
+use crate::Service;
 use crate::auth::Caller;
 use crate::error::Problem;
-use crate::http::request::body;
-use crate::http::{Acting, App};
+use crate::surface::Acting;
+use crate::surface::request::body;
 
 /// Where all of it is.
 const PATH: &str = "/graphql";
@@ -48,11 +52,22 @@ const PATH: &str = "/graphql";
 const RESPONSE_JSON: &str = "application/graphql-response+json";
 
 /// Queries, mutations and subscriptions of one process.
-pub(crate) type GraphqlSchema = Schema<Query, Mutation, Subscription>;
+type GraphqlSchema = Schema<Query, Mutation, Subscription>;
 
-/// The schema with its limits; one execution may take `time`.
-pub(crate) fn schema(context: &Context, time: Duration) -> GraphqlSchema {
-    bare_schema().extension(Limits { time }).data(Watchers::new(context)).finish()
+/// What the handlers share. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Graphql {
+    service: Service,
+    schema: GraphqlSchema,
+    sockets: Sockets,
+}
+
+impl Graphql {
+    /// The schema with its limits; one execution may take `time`.
+    pub(crate) fn new(context: &Context, service: Service, time: Duration) -> Self {
+        let schema = bare_schema().extension(Limits { time }).data(Watchers::new(context)).finish();
+        Self { service, schema, sockets: Sockets::new() }
+    }
 }
 
 fn bare_schema() -> SchemaBuilder<Query, Mutation, Subscription> {
@@ -81,7 +96,7 @@ pub(crate) fn is_for_socket<B>(request: &axum::http::Request<B>) -> bool {
 
 /// Becomes a WebSocket, or shows the page to try queries on.
 pub(crate) async fn look(
-    State(app): State<App>,
+    State(graphql): State<Graphql>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -90,11 +105,11 @@ pub(crate) async fn look(
         // Without a caller he is found out before anything is done: see `TokenInInit`.
         let (caller, token) = (request.extensions().get::<Caller>(), request.extensions().get::<TokenInInit>());
         let service = match (caller, token) {
-            (Some(caller), _) => app.service.acting_for(caller.clone()),
-            (None, Some(_)) => app.service.clone(),
+            (Some(caller), _) => graphql.service.acting_for(caller.clone()),
+            (None, Some(_)) => graphql.service.clone(),
             (None, None) => return Err(Problem::unauthorized("nobody asked")),
         };
-        return socket::upgrade(&app, service, headers, request.extensions(), upgrade);
+        return socket::upgrade(&graphql, service, headers, request.extensions(), upgrade);
     }
     if accepts_html(headers) {
         return Ok(page::show());
@@ -105,7 +120,7 @@ pub(crate) async fn look(
 
 /// Executes one query or mutation.
 pub(crate) async fn execute(
-    State(app): State<App>,
+    State(graphql): State<Graphql>,
     Acting(service): Acting,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -117,7 +132,7 @@ pub(crate) async fn execute(
     }
     let bytes = body(request).await?;
     let answer = match serde_json::from_slice::<GraphqlRequest>(&bytes) {
-        Ok(request) => app.graphql.execute(request.data(service)).await,
+        Ok(request) => graphql.schema.execute(request.data(service)).await,
         Err(error) => {
             let sentence = format!("the body is not one GraphQL request: {error}");
             Answer::from_errors(vec![with_code(ServerError::new(sentence, None), INVALID)])

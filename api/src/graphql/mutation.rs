@@ -9,10 +9,12 @@ use reveille_shared::model::schedule::ClientKey;
 use reveille_shared::store::{Deleted, Page, ScheduleFilter, Selection};
 use uuid::Uuid;
 
+use super::client::Client;
 use super::errors::{UserError, attempted};
 use super::input::{self, ScheduleEventInput, ScheduleFilterInput};
 use super::json::JsonText;
-use super::types::{Client, Run, Schedule, instant, uuid};
+use super::scalars::{instant, uuid};
+use super::types::{Run, Schedule};
 use crate::Service;
 use crate::error::Problem;
 use crate::service::Registered;
@@ -293,7 +295,7 @@ async fn deleted(
 async fn named(service: &Service, name: &str) -> Result<ScheduleId, Problem> {
     let identity = ClientKey { key: name.to_owned(), ..ClientKey::default() };
     // The filter takes its empty fields for "any", so other clients' schedules may come with it.
-    let filter = ScheduleFilter { client: identity.clone(), states: crate::http::query::selected("all")?.0 };
+    let filter = ScheduleFilter { client: identity.clone(), states: crate::surface::query::selected("all")?.0 };
     let mut page = Page { after: None, limit: CHUNK };
     while !name.is_empty() && !name.contains('\0') {
         let rows = service.schedules(&filter, &page).await?;

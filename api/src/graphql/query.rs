@@ -9,12 +9,13 @@ use super::errors::{failure, found};
 use super::history::{HistoryEntry, HistoryFilterInput, history};
 use super::input::{ListInput, PreviewInput, ScheduleFilterInput, Standing};
 use super::limits::page_size;
-use super::types::{Occurrence, Run, Schedule, Wake, uuid};
+use super::scalars::uuid;
+use super::types::{Occurrence, Run, Schedule, Wake};
 use super::workers::Worker;
 use crate::Service;
 use crate::error::Problem;
-use crate::http::listing::Listing;
-use crate::http::query::{cursor_id, selected};
+use crate::surface::listing::Listing;
+use crate::surface::query::{cursor_id, selected};
 
 /// Most schedules that `scheduledList` answers with: it has no pages.
 const LIST_MAX: usize = 1_000;

@@ -28,11 +28,10 @@ use reveille_shared::runtime::Context;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::GraphqlSchema;
 use super::errors::{LIMIT, with_code};
+use super::{Graphql, GraphqlSchema};
 use crate::auth::Caller;
 use crate::error::Problem;
-use crate::http::App;
 use crate::service::Service;
 
 /// The one protocol spoken.
@@ -75,7 +74,7 @@ impl Sockets {
 
 /// Makes a request a WebSocket.
 pub(super) fn upgrade(
-    app: &App,
+    graphql: &Graphql,
     service: Service,
     headers: &HeaderMap,
     extensions: &Extensions,
@@ -90,7 +89,7 @@ pub(super) fn upgrade(
         let detail = format!("the WebSocket's subprotocol is {PROTOCOL}");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "subprotocol", "no common subprotocol", detail));
     }
-    let Ok(turn) = app.sockets.turns.clone().try_acquire_owned() else {
+    let Ok(turn) = graphql.sockets.turns.clone().try_acquire_owned() else {
         let detail = format!("this process serves {CONNECTIONS_MAX} WebSockets at most");
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -101,7 +100,7 @@ pub(super) fn upgrade(
     };
     let connection = Connection {
         context: service.context().clone(),
-        operations: Operations { schema: app.graphql.clone(), turns: Arc::new(Semaphore::new(OPERATIONS_MAX)) },
+        operations: Operations { schema: graphql.schema.clone(), turns: Arc::new(Semaphore::new(OPERATIONS_MAX)) },
         service,
         token: extensions.get::<TokenInInit>().cloned(),
         _turn: turn,

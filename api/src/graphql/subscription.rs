@@ -7,7 +7,8 @@ use futures_util::{Stream, stream};
 use reveille_shared::bus::stage::{RunStage as Told, Stage, StageNews};
 
 use super::errors::failure;
-use super::types::{RunStateWord, instant, uuid};
+use super::run_state::RunStateWord;
+use super::scalars::{instant, uuid};
 use super::watch::Watchers;
 use crate::Service;
 

@@ -6,7 +6,6 @@ use async_graphql::{ComplexObject, Context, Enum, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::lateness::LateCause;
-use reveille_shared::model::run::RunState;
 use reveille_shared::model::timing::PreviewedInstant;
 use reveille_shared::model::{ScheduleId, UnixMs};
 use reveille_shared::store::{AttemptRow, RunRow};
@@ -14,36 +13,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::client::Client;
 use super::errors::{failure, found};
 use super::history::{HistoryEntry, HistoryFilterInput, history};
 use super::json::JsonText;
 use super::limits::page_size;
+use super::run_state::RunStateWord;
+use super::scalars::{instant, number};
 use crate::Service;
-use crate::error::{Problem, internal};
-
-/// Who registered a schedule: all five equal is the same schedule.
-#[derive(Clone, Debug, Default, Deserialize, SimpleObject)]
-#[serde(default)]
-pub(super) struct Client {
-    /// Operation of the calling application.
-    operation: String,
-    /// The application that registered it.
-    application: String,
-    /// Group it belongs to.
-    group: String,
-    /// The caller's own key.
-    key: String,
-    /// Type of caller.
-    #[serde(rename = "type")]
-    #[graphql(name = "type")]
-    kind: String,
-}
-
-impl From<reveille_shared::model::schedule::ClientKey> for Client {
-    fn from(key: reveille_shared::model::schedule::ClientKey) -> Self {
-        Self { operation: key.operation, application: key.application, group: key.group, key: key.key, kind: key.kind }
-    }
-}
+use crate::error::internal;
 
 /// State of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Deserialize)]
@@ -251,7 +229,7 @@ async fn runs(
 ) -> Result<Connection<String, Run>> {
     let limit = page_size(first)?;
     let start =
-        after.as_deref().map(crate::http::query::cursor_pair).transpose().map_err(|problem| failure(&problem))?;
+        after.as_deref().map(crate::surface::query::cursor_pair).transpose().map_err(|problem| failure(&problem))?;
     let rows = service.runs(id, start, i64::from(limit) + 1).await; // one more tells whether there is a next page
     let mut rows = found(rows)?.unwrap_or_default();
     let limit = usize::try_from(limit)?;
@@ -408,28 +386,6 @@ impl Run {
     }
 }
 
-/// State of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-#[graphql(name = "RunState", remote = "RunState")]
-pub(super) enum RunStateWord {
-    /// Waits, also between retries.
-    Pending,
-    /// Claimed: a worker holds its lease.
-    Running,
-    /// The target accepted it.
-    Succeeded,
-    /// It failed and gets no further attempt.
-    Failed,
-    /// Kept as a dead letter.
-    Dead,
-    /// Its schedule was deleted, paused or replaced before it was dispatched.
-    Cancelled,
-    /// A policy decided against running it.
-    Skipped,
-    /// It was not started in the time its schedule allows.
-    Expired,
-}
-
 /// A kept attempt of a run.
 #[derive(SimpleObject)]
 pub(super) struct Attempt {
@@ -517,16 +473,6 @@ impl Wake {
     }
 }
 
-pub(super) fn instant(at: UnixMs) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_millis(at)
-}
-
-/// GraphQL's Int has 32 bits; milliseconds are exact in a Float for some 285 000 years.
-#[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-pub(super) fn number(value: i64) -> f64 {
-    value as f64
-}
-
 fn json<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<JsonText, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(JsonText)
 }
@@ -537,9 +483,4 @@ fn some_json<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<
 
 fn id<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<ID, D::Error> {
     String::deserialize(deserializer).map(ID)
-}
-
-/// The id an argument names; what is not one names nothing.
-pub(super) fn uuid(id: &ID, what: &str) -> Result<Uuid, Problem> {
-    Uuid::try_parse(id).map_err(|_| Problem::not_found(format!("there is no {what} with this id")))
 }

@@ -4,7 +4,7 @@ use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 use reveille_shared::bus::presence::{TroubleKind, WorkerPresence};
 
-use super::types::instant;
+use super::scalars::instant;
 
 /// A worker, as it told itself last.
 #[derive(SimpleObject)]

@@ -15,14 +15,15 @@ use reveille_shared::model::ScheduleId;
 use reveille_shared::store::{HistoryPage, HistoryRow};
 use serde_json::Value;
 
+use super::csv;
 use super::history_query::{Format, HistoryQuery};
-use super::query::with_cursor;
-use super::request::{IdPath, id};
 use super::schedules::link_next;
 use super::schema::{BadQuery, ClientFilter, HistoryEntry, HistoryFilter, HistoryForm, HistoryOf, NoSchedule};
-use super::{Acting, csv};
 use crate::Service;
 use crate::error::Problem;
+use crate::surface::Acting;
+use crate::surface::query::with_cursor;
+use crate::surface::request::{IdPath, id};
 use crate::view;
 
 /// Entries read from the store at a time.
@@ -121,7 +122,7 @@ impl Selection {
     }
 
     async fn page(self, query: &str) -> Result<Response, Problem> {
-        let limit = self.asked.limit.unwrap_or(super::query::RUNS_DEFAULT);
+        let limit = self.asked.limit.unwrap_or(crate::surface::query::RUNS_DEFAULT);
         let mut rows = self.read(limit + 1).await?; // one more tells whether there is a next page
         let more = rows.len() > usize::try_from(limit).unwrap_or_default();
         if more {

@@ -9,8 +9,8 @@ use reveille_shared::model::{ScheduleId, UnixMs};
 use reveille_shared::store::HistoryFilter;
 use uuid::Uuid;
 
-use super::query::{cursor_pair, limit, parameters};
 use crate::error::Problem;
+use crate::surface::query::{cursor_pair, limit, parameters};
 
 const JSON: &str = "application/json";
 const CSV: &str = "text/csv";

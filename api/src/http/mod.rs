@@ -5,9 +5,6 @@ mod csv;
 mod docs;
 mod history;
 mod history_query;
-pub(crate) mod listing;
-pub(crate) mod query;
-pub(crate) mod request;
 mod runs;
 mod schedules;
 mod schema;
@@ -17,9 +14,8 @@ mod timezones;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRef, MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -33,9 +29,9 @@ use utoipa_axum::routes;
 
 pub(crate) use self::docs::{documentation, openapi_json};
 use self::shelter::Shelter;
-use crate::auth::{Caller, Gate};
+use crate::auth::Gate;
 use crate::error::Problem;
-use crate::graphql::{self, GraphqlSchema, TokenInInit};
+use crate::graphql::{self, Graphql, TokenInInit};
 use crate::limits::{Limits, Rates};
 use crate::metrics::ApiMetrics;
 use crate::{Service, Settings};
@@ -46,25 +42,23 @@ const UNMATCHED: &str = "unmatched";
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct App {
-    pub(crate) service: Service,
+    service: Service,
     metrics: ApiMetrics,
     gate: Gate,
     rates: Rates,
     limits: Limits,
-    pub(crate) graphql: GraphqlSchema,
-    pub(crate) sockets: graphql::Sockets,
+    graphql: Graphql,
 }
 
-/// The service, acting for the caller of a request.
-pub(crate) struct Acting(pub(crate) Service);
+impl FromRef<App> for Service {
+    fn from_ref(app: &App) -> Self {
+        app.service.clone()
+    }
+}
 
-impl FromRequestParts<App> for Acting {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| Problem::unauthorized("nobody asked"))?;
-        let service = app.service.acting_for(caller).traced(parts.extensions.get::<TraceParent>().copied());
-        Ok(Self(service))
+impl FromRef<App> for Graphql {
+    fn from_ref(app: &App) -> Self {
+        app.graphql.clone()
     }
 }
 
@@ -95,14 +89,14 @@ pub(crate) fn description() -> OpenApi {
 }
 
 pub(crate) fn router(context: Context, settings: Settings) -> Router {
+    let service = Service::new(context.clone(), &settings);
     let app = App {
         metrics: ApiMetrics::register(&context.metrics),
         gate: Gate::new(context.clone(), &settings.access),
         rates: Rates::default(),
         limits: settings.limits,
-        graphql: graphql::schema(&context, settings.request_timeout),
-        sockets: graphql::Sockets::new(),
-        service: Service::new(context, &settings),
+        graphql: Graphql::new(&context, service.clone(), settings.request_timeout),
+        service,
     };
     let shelter = Shelter::new(settings.request_timeout);
     let (routes, _) = routes().split_for_parts();

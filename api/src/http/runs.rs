@@ -5,12 +5,12 @@ use axum::extract::RawQuery;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::Acting;
-use super::query::{next_runs_page, runs_page};
-use super::request::{IdPath, id};
 use super::schedules::link_next;
 use super::schema::{BadQuery, NoRun, NoSchedule, RunAnswer, RunWithAttempts, RunsPage, WakeAnswer, WorkerAnswer};
 use crate::error::Problem;
+use crate::surface::Acting;
+use crate::surface::query::{next_runs_page, runs_page};
+use crate::surface::request::{IdPath, id};
 use crate::view;
 /// List the runs of a schedule
 ///

@@ -8,10 +8,6 @@ use reveille_shared::store::{ScheduleFilter, Selection};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::Acting;
-use super::listing::Listing;
-use super::query::{ListQuery, deletion};
-use super::request::{IdPath, body, id, is_strict};
 use super::schema::{
     BadQuery, ClientFilter, DeletedAnswer, InvalidDocument, InvalidTiming, ListParameters, NoSchedule, NoneMatched,
     Preferences, PreviewAnswer, PreviewDocument, RegisteredAnswer, RegistrationDocument, ScheduleAnswer,
@@ -19,6 +15,10 @@ use super::schema::{
 };
 use crate::error::Problem;
 use crate::service::{Registered, Service};
+use crate::surface::Acting;
+use crate::surface::listing::Listing;
+use crate::surface::query::{ListQuery, deletion};
+use crate::surface::request::{IdPath, body, id, is_strict};
 use crate::view;
 /// Register a schedule
 ///

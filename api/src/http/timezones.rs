@@ -4,9 +4,9 @@ use axum::Json;
 use reveille_shared::model::zone::rules;
 use serde_json::{Value, json};
 
-use super::Acting;
 use super::schema::TimezonesAnswer;
 use crate::error::Problem;
+use crate::surface::Acting;
 use crate::view::rfc3339;
 
 /// List the time zones

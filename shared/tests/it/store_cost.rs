@@ -149,10 +149,11 @@ fn settle(count: usize, recurring: bool) -> Call {
         all("NULL", "text"),
         "1000".to_owned(),
         all("false", "boolean"),
+        "202606".to_owned(),
     ];
     let types = "bigint, bigint, uuid[], bigint[], smallint[], smallint[], bigint[], text[], integer[], text[], bigint[], \
                  bigint[], integer[], integer[], uuid[], integer[], bigint[], bigint[], text[], bigint[], bigint[], text[], \
-                 bigint, boolean[]";
+                 bigint, boolean[], integer";
     Call::new(&format!("settle{count}"), sql::RUN_SETTLE, types, values.join(", "))
 }
 
@@ -177,9 +178,10 @@ fn register(count: usize) -> Call {
         all("1", "smallint"),
         array(count, |number| format!("'{}'", id(7, number)), "uuid"),
         all("false", "boolean"),
+        "202606".to_owned(),
     ];
     let types = "bigint, uuid[], text[], text[], text[], text[], text[], text[], text[], text[], text[], smallint[], boolean[], \
-                 bigint[], bigint[], smallint[], uuid[], boolean[]";
+                 bigint[], bigint[], smallint[], uuid[], boolean[], integer";
     Call::new(&format!("register{count}"), sql::SCHEDULE_UPSERT, types, values.join(", "))
 }
 
@@ -233,6 +235,8 @@ async fn fill(
 async fn schema(url: &str) -> PgConnection {
     store(url).await;
     let mut connection = connect(url).await;
+    // As the store writes it: no zone, or the newest rules.
+    execute(&mut connection, "ALTER TABLE runs ALTER COLUMN zone_newest SET DEFAULT true").await;
     for table in ["schedules", "runs"] {
         execute(&mut connection, format!("ALTER TABLE {table} SET (autovacuum_enabled = false)")).await;
     }

@@ -69,7 +69,7 @@ impl Listing {
     }
 
     /// The whole list as an answer; `None` when it is empty.
-    pub(super) async fn whole(mut self) -> Result<Option<Response>, Problem> {
+    pub(crate) async fn whole(mut self) -> Result<Option<Response>, Problem> {
         let Some(first) = self.next_chunk().await? else { return Ok(None) };
         if self.exhausted {
             let documents: Vec<Box<RawValue>> = first.into_iter().map(|(_, document)| document).collect();

@@ -14,22 +14,22 @@ use crate::view::Status;
 /// Most items of a page.
 pub(crate) const PAGE_MAX: i64 = 200;
 /// Items of a page of runs or of history that names no limit.
-pub(super) const RUNS_DEFAULT: i64 = 50;
+pub(crate) const RUNS_DEFAULT: i64 = 50;
 
 /// What a list of schedules is asked for.
 #[derive(Debug, Default)]
-pub(super) struct ListQuery {
-    pub(super) client: ClientKey,
-    pub(super) states: Vec<ScheduleState>,
-    pub(super) status: Option<Status>,
+pub(crate) struct ListQuery {
+    pub(crate) client: ClientKey,
+    pub(crate) states: Vec<ScheduleState>,
+    pub(crate) status: Option<Status>,
     /// `None`: everything.
-    pub(super) limit: Option<usize>,
-    pub(super) cursor: Option<ScheduleId>,
+    pub(crate) limit: Option<usize>,
+    pub(crate) cursor: Option<ScheduleId>,
 }
 
 impl ListQuery {
     /// Reads a list's query. A parameter nobody knows is refused: ignoring a misspelt filter would show everything.
-    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
+    pub(crate) fn parse(query: &str) -> Result<Self, Problem> {
         let mut asked = Self::default();
         for (name, value) in parameters(query)? {
             let is_filter = filter(&mut asked.client, &name, &value)?;
@@ -60,7 +60,7 @@ impl ListQuery {
     }
 
     /// The query of the page that starts after `last`.
-    pub(super) fn next_page(query: &str, last: ScheduleId) -> String {
+    pub(crate) fn next_page(query: &str, last: ScheduleId) -> String {
         with_cursor(query, &last.to_string())
     }
 }
@@ -85,7 +85,7 @@ pub(crate) fn selected(word: &str) -> Result<(Vec<ScheduleState>, Option<Status>
 
 /// The filter of a deletion. A parameter nobody knows is refused here: ignoring a misspelt filter would
 /// delete more than was meant.
-pub(super) fn deletion(query: &str) -> Result<ClientKey, Problem> {
+pub(crate) fn deletion(query: &str) -> Result<ClientKey, Problem> {
     let mut client = ClientKey::default();
     for (name, value) in parameters(query)? {
         if !filter(&mut client, &name, &value)? {
@@ -100,7 +100,7 @@ pub(super) fn deletion(query: &str) -> Result<ClientKey, Problem> {
 }
 
 /// The page of a list of runs: after which run, how many. A parameter nobody knows is refused, as everywhere.
-pub(super) fn runs_page(query: &str) -> Result<(Option<(UnixMs, i64)>, i64), Problem> {
+pub(crate) fn runs_page(query: &str) -> Result<(Option<(UnixMs, i64)>, i64), Problem> {
     let mut page = (None, RUNS_DEFAULT);
     for (name, value) in parameters(query)? {
         match name.as_ref() {
@@ -117,18 +117,18 @@ pub(super) fn runs_page(query: &str) -> Result<(Option<(UnixMs, i64)>, i64), Pro
 }
 
 /// The query of the page of runs that starts after this one.
-pub(super) fn next_runs_page(query: &str, (nominal_at, series): (UnixMs, i64)) -> String {
+pub(crate) fn next_runs_page(query: &str, (nominal_at, series): (UnixMs, i64)) -> String {
     with_cursor(query, &format!("{nominal_at}_{series}"))
 }
 
-pub(super) fn with_cursor(query: &str, cursor: &str) -> String {
+pub(crate) fn with_cursor(query: &str, cursor: &str) -> String {
     let kept = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "cursor");
     form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).append_pair("cursor", cursor).finish()
 }
 
 /// The parameters by name. What a client cannot have meant is refused, not guessed: a filter that is half
 /// understood would select, and delete, something else.
-pub(super) fn parameters(query: &str) -> Result<BTreeMap<Cow<'_, str>, Cow<'_, str>>, Problem> {
+pub(crate) fn parameters(query: &str) -> Result<BTreeMap<Cow<'_, str>, Cow<'_, str>>, Problem> {
     let is_sent = query.to_ascii_uppercase().contains("%EF%BF%BD");
     let mut parameters = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -161,7 +161,7 @@ fn filter(client: &mut ClientKey, name: &str, value: &str) -> Result<bool, Probl
     Ok(true)
 }
 
-pub(super) fn limit(text: &str) -> Result<i64, Problem> {
+pub(crate) fn limit(text: &str) -> Result<i64, Problem> {
     let limit = text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
     limit.ok_or_else(|| Problem::bad_query("limit", format!("limit is a number from 1 to {PAGE_MAX}")))
 }

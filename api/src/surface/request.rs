@@ -81,16 +81,16 @@ fn too_large() -> Problem {
 }
 
 /// The segment of a path where an id stands; an error when it is not even text.
-pub(super) type IdPath = Result<Path<String>, PathRejection>;
+pub(crate) type IdPath = Result<Path<String>, PathRejection>;
 
 /// The id in a path. What is not an id is not there: 404, as for an id nobody has.
-pub(super) fn id(path: IdPath, what: &str) -> Result<Uuid, Problem> {
+pub(crate) fn id(path: IdPath, what: &str) -> Result<Uuid, Problem> {
     let id = path.ok().and_then(|Path(text)| Uuid::try_parse(&text).ok());
     id.ok_or_else(|| Problem::not_found(format!("there is no {what} with this id")))
 }
 
 /// Whether the caller asked for unknown fields to be refused (RFC 7240, `Prefer: handling=strict`).
-pub(super) fn is_strict(headers: &HeaderMap) -> bool {
+pub(crate) fn is_strict(headers: &HeaderMap) -> bool {
     let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     preferences.flat_map(|value| value.split([',', ';'])).any(|preference| {
         let preference = preference.replace([' ', '"'], "");
