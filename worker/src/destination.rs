@@ -2,7 +2,7 @@
 //! server's configuration.
 //!
 //! Credentials live here and nowhere later: of a destination no outcome or metric shows anything, and the log of a target
-//! that is away its scheme, host and port alone ([`Endpoint::shown`]).
+//! that is away its scheme, host and port alone ([`Peer::shown`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
