@@ -1,5 +1,5 @@
-"""Holds the documents of the README against what `/openapi.json` says of them, with the validator of PyPI's jsonschema.
-Arguments: the address of the description, and the README."""
+"""Holds the documents of these pages against what `/openapi.json` says of them, with the validator of PyPI's jsonschema.
+Arguments: the address of the description, and the pages."""
 
 import json
 import re
@@ -11,12 +11,12 @@ import jsonschema
 SCHEMAS = {"/schedules": "RegistrationDocument", "/schedules/preview": "PreviewDocument"}
 
 
-def documents(readme):
-    """Every document that the README sends or shows, with the name of its schema."""
-    for path, text in re.findall(r"curl -s localhost:9902(/\S*) [^\n]*-d '(.*?)'", readme, re.DOTALL):
+def documents(page):
+    """Every document that a page sends or shows, with the name of its schema."""
+    for path, text in re.findall(r"curl -s localhost:9902(/\S*) [^\n]*-d '(.*?)'", page, re.DOTALL):
         if path in SCHEMAS:
             yield SCHEMAS[path], json.loads(text)
-    for text in re.findall(r"```json\n(.*?)```", readme, re.DOTALL):
+    for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL):
         document = json.loads(text)
         if "task" in document:
             yield "RegistrationDocument", document
@@ -28,11 +28,13 @@ def validator(description, name):
     return jsonschema.Draft202012Validator(schema)
 
 
-def main(address, readme):
+def main(address, *pages):
     with urllib.request.urlopen(address) as answer:
         description = json.load(answer)
-    with open(readme, encoding="utf-8") as file:
-        found = list(documents(file.read()))
+    found = []
+    for page in pages:
+        with open(page, encoding="utf-8") as file:
+            found += documents(file.read())
     names = [name for name, _ in found]
     assert names.count("RegistrationDocument") >= 2 and "PreviewDocument" in names, names
     for name, document in found:
@@ -40,7 +42,7 @@ def main(address, readme):
         if name == "RegistrationDocument":
             refused = {**document, "client": {"app": "w"}}
             assert not validator(description, name).is_valid(refused), "a misspelt client is accepted"
-    print(f"{len(found)} documents of the README are valid")
+    print(f"{len(found)} documents of README and docs are valid")
 
 
 main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-//! `reveille config`: the settings in force, and the table of all of them for the README. Both are read
+//! `reveille config`: the settings in force, and the table of all of them for the documentation. Both are read
 //! from the parser, so neither can say something else than it does.
 
 use std::fmt::Write as _;

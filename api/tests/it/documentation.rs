@@ -73,9 +73,10 @@ fn the_examples_have_identities_of_their_own() {
     let description: Value = serde_json::from_str(&openapi_json().unwrap()).unwrap();
     let example = &description["components"]["schemas"]["RegistrationDocument"]["example"];
     let mut clients = vec![example["client"].to_string()];
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    for (at, _) in readme.match_indices("\"client\": {") {
-        let client = readme[at..].split_once(": ").unwrap().1;
+    let page = |path: &str| std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let pages = page("README.md") + &page("docs/calling.md");
+    for (at, _) in pages.match_indices("\"client\": {") {
+        let client = pages[at..].split_once(": ").unwrap().1;
         let client: Value = serde_json::from_str(&client[..=client.find('}').unwrap()]).unwrap();
         clients.push(client.to_string());
     }

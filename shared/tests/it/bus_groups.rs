@@ -125,14 +125,14 @@ async fn a_slot_of_the_cluster_that_moves_is_followed() {
     assert!(bus.elect("me", Duration::from_secs(60)).await.unwrap());
 }
 
-/// As README.md has it.
+/// As docs/running.md has it.
 const RIGHTS: &str = "~{reveille}:* &{reveille}:* -@all +@connection +get +set +exists +pexpire +pttl +del +hset +hgetall \
                       +hdel +time +publish +subscribe +unsubscribe +eval +evalsha +script|load";
 
 #[tokio::test]
 async fn a_user_with_the_documented_rights_can_do_all_of_it() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    assert!(readme.split_whitespace().collect::<Vec<_>>().join(" ").contains(RIGHTS), "README.md says otherwise");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/running.md")).unwrap();
+    assert!(page.split_whitespace().collect::<Vec<_>>().join(" ").contains(RIGHTS), "docs/running.md says otherwise");
     let server = Redis::start().await;
     let mut user = cmd("ACL");
     user.arg("SETUSER").arg("reveille").arg("on").arg(">secret").arg(RIGHTS.split(' ').collect::<Vec<_>>());
