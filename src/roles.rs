@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use reveille_shared::Context;
 use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
 use reveille_shared::bus::redis::RedisBus;
 use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::model::zone::rules;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::runtime::seal::Sealer;

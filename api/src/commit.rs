@@ -7,10 +7,10 @@
 
 use std::future::Future;
 
+use reveille_shared::Context;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::timing::ArmAt;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::DbClock;
 use reveille_shared::store::{StoreError, Triggered, Upserted};
 

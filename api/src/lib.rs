@@ -20,9 +20,9 @@ mod view;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::model::document::Defaults;
 use reveille_shared::model::task::TaskKind;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::seal::Sealer;
 
 pub use self::auth::{Access, Caller};

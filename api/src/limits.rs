@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::model::UnixMs;
-use reveille_shared::runtime::Context;
 use reveille_shared::store::Registration;
 
 use crate::error::Problem;

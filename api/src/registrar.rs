@@ -21,8 +21,8 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::{FuturesOrdered, StreamExt};
+use reveille_shared::Context;
 use reveille_shared::model::schedule::ClientKey;
-use reveille_shared::runtime::Context;
 use reveille_shared::store::{Registration, StoreError, UpsertedSchedule};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 

@@ -19,8 +19,8 @@ mod zones;
 use std::error::Error;
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::bus::Subscription;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::telemetry::Pulse;
 use tokio::time::timeout;
 

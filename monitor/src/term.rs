@@ -7,10 +7,10 @@
 use std::error::Error;
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::bus::wake::NEVER;
 use reveille_shared::bus::{Beat, BusError, BusEvent, Subscription, ToldBacklog};
 use reveille_shared::model::zone::rules::{self, Version};
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::telemetry::Pulse;
 use reveille_shared::store::{Backlog, StoreError, WakeReading};
 use tokio::time::timeout;

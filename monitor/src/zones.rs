@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::model::ScheduleId;
 use reveille_shared::model::policy::Plan;
 use reveille_shared::model::{RunId, UnixMs};
-use reveille_shared::runtime::Context;
 use reveille_shared::store::{StoreError, ZoneMove, ZonePage, ZoneStanding, Zoned};
 
 /// Schedules of one part.

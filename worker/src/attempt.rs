@@ -17,6 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::lateness::{LATE_AFTER_MS, LateCause, Wakeup, late_cause};
 use reveille_shared::model::policy::Plan;
@@ -25,7 +26,6 @@ use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::secret;
 use reveille_shared::model::task::{BodyMode, TaskKind};
 use reveille_shared::model::traceparent::TraceParent;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::telemetry::whole_ms;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

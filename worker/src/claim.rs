@@ -8,9 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::bus::{BusEvent, Subscription};
 use reveille_shared::model::UnixMs;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::Sleep;
 use reveille_shared::runtime::telemetry::Pulse;
 use reveille_shared::store::{Claim, Claimed, StoreError};

@@ -15,8 +15,8 @@ use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::task::{Task, TaskKind};
 use serde::Deserialize;
 
-use crate::dispatch::signing::SigningKeys;
 use crate::secrets::{Referrer, Secrets};
+use crate::signing::SigningKeys;
 
 /// Connections of the server's configuration, by the names that documents use.
 pub type Connections = BTreeMap<String, NamedConnection>;

@@ -24,6 +24,7 @@ mod presence;
 mod renew;
 mod secrets;
 mod settle;
+mod signing;
 mod spans;
 mod stages;
 mod wait;
@@ -32,9 +33,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::model::schedule::DEFAULT_QUEUE;
 use reveille_shared::model::task::BodyMode;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::seal::Sealer;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

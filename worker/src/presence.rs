@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::bus::presence::{EVERY, Trouble, TroubleKind, WorkerPresence};
 use reveille_shared::model::zone::rules;
-use reveille_shared::runtime::Context;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

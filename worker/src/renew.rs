@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::model::RunId;
 use reveille_shared::model::run::ClaimedRun;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::Clock;
 use reveille_shared::store::{Renewal, StoreError};
 use tokio::sync::Notify;

@@ -21,7 +21,7 @@ use reveille_shared::model::secret::{Reference, WEBHOOK_SIGNING, is_reference_na
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
-use crate::dispatch::signing::SigningKeys;
+use crate::signing::SigningKeys;
 
 /// No application is called that: its name would begin with a dot.
 const CONNECTIONS: &str = ".connections";

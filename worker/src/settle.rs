@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{RunState, Settlement};
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::telemetry::Pulse;
 use reveille_shared::runtime::trace::Span;
 use reveille_shared::store::{SettleResult, Settled, StoreError};

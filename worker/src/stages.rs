@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use reveille_shared::Context;
 use reveille_shared::bus::stage::{INTEREST, RunStage, Stage};
 use reveille_shared::model::run::{ClaimedRun, Exit, Outcome, OutcomeCode, RunState};
 use reveille_shared::model::schedule::ClientKey;
-use reveille_shared::runtime::Context;
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

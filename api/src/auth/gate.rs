@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use reveille_shared::runtime::Context;
+use reveille_shared::Context;
 use reveille_shared::store::{ApiKey, StoreError};
 use uuid::Uuid;
 

@@ -29,7 +29,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use reveille_shared::runtime::Context;
+use reveille_shared::Context;
 
 use self::errors::{INVALID, with_code};
 use self::limits::{COMPLEXITY_MAX, DEPTH_MAX, Limits};

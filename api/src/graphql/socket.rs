@@ -24,7 +24,7 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt, stream};
-use reveille_shared::runtime::Context;
+use reveille_shared::Context;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 

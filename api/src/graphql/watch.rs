@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use reveille_shared::Context;
 use reveille_shared::bus::stage::{INTEREST_EVERY, StageNews, StageWatch};
-use reveille_shared::runtime::Context;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The watchers of a process. Cloning shares them.

@@ -3,6 +3,7 @@
 
 mod register;
 
+use reveille_shared::Context;
 use reveille_shared::bus::presence::WorkerPresence;
 use reveille_shared::bus::wake::WakeState;
 use reveille_shared::model::access::Scope;
@@ -13,7 +14,6 @@ use reveille_shared::model::timing::{Arming, PreviewedInstant, Timing, TimingErr
 use reveille_shared::model::traceparent::TraceParent;
 use reveille_shared::model::zone::rules;
 use reveille_shared::model::{RunId, ScheduleId, UnixMs};
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::seal::Sealer;
 use reveille_shared::store::{
     AttemptRow, Deleted, HistoryFilter, HistoryPage, HistoryRow, Page, RunRow, ScheduleFilter, ScheduleRow, Selection,

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use reveille_api::{Settings, router};
+use reveille_shared::Context;
 use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
@@ -15,7 +16,6 @@ use reveille_shared::model::run::{
     AttemptRecord, ClaimedRun, Exit, Outcome, OutcomeCode, RunState, Settlement, Successor,
 };
 use reveille_shared::model::secret::SecretHeaders;
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, TestClock};
 use reveille_shared::runtime::fault::Faults;
 use reveille_shared::runtime::lifecycle::Lifecycle;

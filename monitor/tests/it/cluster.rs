@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_monitor::Settings;
+use reveille_shared::Context;
 use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
@@ -13,7 +14,6 @@ use reveille_shared::model::UnixMs;
 use reveille_shared::model::run::{Exit, Outcome, OutcomeCode, RunState, Settlement};
 use reveille_shared::model::schedule::{ClientKey, DEFAULT_QUEUE};
 use reveille_shared::model::timing::{ArmAt, Arming, OnUnchanged};
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{DbClock, SystemClock};
 use reveille_shared::runtime::fault::{FaultAction, Faults};
 use reveille_shared::runtime::lifecycle::Lifecycle;

@@ -30,6 +30,24 @@ pub(crate) fn circles(sources: &[Source]) -> Vec<Vec<String>> {
     circles.into_iter().collect()
 }
 
+/// The layers as a picture (Mermaid): per crate what its first modules use of each other.
+pub(crate) fn picture(sources: &[Source]) -> String {
+    let mut text = String::new();
+    let graph = graph(sources);
+    let folders: BTreeSet<&String> = graph.keys().map(|(folder, _)| folder).collect();
+    for folder in folders {
+        let layer = |(of, path): &Module| (of == folder).then(|| path.first().cloned()).flatten();
+        let mut edges = BTreeSet::new();
+        for (from, used) in &graph {
+            edges.extend(used.iter().filter_map(|to| Some((layer(from)?, layer(to)?))).filter(|(from, to)| from != to));
+        }
+        text += &format!("\n## {folder}\n\n```mermaid\ngraph TD\n");
+        edges.iter().for_each(|(from, to)| text += &format!("  {from} --> {to}\n"));
+        text += "```\n";
+    }
+    text
+}
+
 fn reach<'a>(graph: &'a Graph, from: &'a Module) -> BTreeSet<&'a Module> {
     let mut reached = BTreeSet::new();
     let mut open = vec![from];

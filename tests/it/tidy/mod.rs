@@ -28,6 +28,21 @@ fn modules_of_a_crate_form_no_circle() {
     assert!(told.is_empty(), "{told:?}");
 }
 
+/// `UPDATE_MODULES=1 cargo test -p reveille --test it tidy` draws it anew.
+#[test]
+fn the_picture_of_the_modules_is_theirs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = root.join("docs/modules.md");
+    let intro = "# Modules\n\nWhat the first modules of each crate use of each other, drawn by the tidy test out of the sources \
+                 (`UPDATE_MODULES=1 cargo\ntest -p reveille --test it tidy`). An arrow points to what is used. There is no circle, \
+                 and no file is in one.\n";
+    let drawn = intro.to_owned() + &circles::picture(&source::tree(root));
+    if std::env::var_os("UPDATE_MODULES").is_some() {
+        std::fs::write(&page, &drawn).expect("write the picture");
+    }
+    assert_eq!(std::fs::read_to_string(&page).unwrap_or_default(), drawn, "docs/modules.md is old");
+}
+
 #[test]
 fn every_rule_flags_its_bad_examples() {
     for rule in RULES {

@@ -12,15 +12,14 @@ mod message;
 mod pool;
 pub(crate) mod redis;
 pub(crate) mod rest;
-pub(crate) mod signing;
 pub(crate) mod target;
 mod tls;
 mod way;
 
 use async_trait::async_trait;
+use reveille_shared::Context;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::task::TaskKind;
-use reveille_shared::runtime::Context;
 
 #[cfg(feature = "kafka")]
 use self::kafka::Kafka;

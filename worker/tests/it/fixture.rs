@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_shared::Context;
 use reveille_shared::bus::Bus;
 use reveille_shared::bus::hint::Hinter;
 use reveille_shared::bus::local::LocalBus;
@@ -12,7 +13,6 @@ use reveille_shared::model::run::RunState;
 use reveille_shared::model::schedule::Definition;
 use reveille_shared::model::timing::Timing;
 use reveille_shared::model::{ScheduleId, UnixMs};
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::clock::{Clock, DbClock, SystemClock};
 use reveille_shared::runtime::fault::Faults;
 use reveille_shared::runtime::lifecycle::Lifecycle;

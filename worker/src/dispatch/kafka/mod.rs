@@ -17,9 +17,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use rdkafka::producer::future_producer::DeliveryFuture;
+use reveille_shared::Context;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
 use reveille_shared::model::task::MessageFormat;
-use reveille_shared::runtime::Context;
 
 use self::producer::{Producer, Producers};
 use self::settings::{Key, patience_of};

@@ -16,9 +16,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use reveille_shared::Context;
 use reveille_shared::model::brokers;
 use reveille_shared::model::run::{Outcome, OutcomeCode};
-use reveille_shared::runtime::Context;
 use reveille_shared::runtime::lifecycle::Lifecycle;
 
 use super::failure;

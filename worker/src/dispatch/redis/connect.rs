@@ -9,9 +9,9 @@ use std::path::Path;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, cmd};
+use reveille_shared::Context;
 use reveille_shared::model::redis_url::{RedisUrl, Topology};
 use reveille_shared::model::run::{Outcome, OutcomeCode};
-use reveille_shared::runtime::Context;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+use reveille_shared::Context;
 use reveille_shared::model::redis_url::{RedisUrl, Topology};
 use reveille_shared::model::run::{Outcome, OutcomeCode};
-use reveille_shared::runtime::Context;
 
 use self::command::{Message, judge};
 use self::connect::Dialler;
