@@ -34,6 +34,8 @@ pub(crate) struct Zones {
     moved: u64,
     /// Whether the store knows that it is under way.
     has_begun: bool,
+    /// Whether no monitor has examined anything in this database before: then nothing was armed by rules it knew.
+    is_first: bool,
     /// Whether it was said that these rules are not the newest.
     is_behind: bool,
 }
@@ -64,6 +66,7 @@ impl Zones {
         }
         if standing.examined < mine && self.all.is_none() {
             (self.all, self.has_begun, self.examined, self.moved) = (Some(None), false, 0, 0);
+            self.is_first = standing.version == 0;
         }
         self.unsure |= standing.unsure;
     }
@@ -106,8 +109,10 @@ impl Zones {
         if after.is_none() && !self.has_begun {
             context.store.zone_begin(mine).await?;
             self.has_begun = true;
-            // What is on its way may not have seen that; it has committed, or failed, before the examination begins.
-            return Ok(Part { armed_min: None, pause: IN_FLIGHT });
+            if !self.is_first {
+                // What is on its way may not have seen that; it has committed, or failed, before the examination begins.
+                return Ok(Part { armed_min: None, pause: IN_FLIGHT });
+            }
         }
         let ZonePage { zoned, last } = context.store.zone_examine(mine, after, PART).await?;
         let (part, moved) = examine(context, &zoned, mine).await?;
