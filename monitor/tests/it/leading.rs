@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reveille_monitor::Settings;
 use reveille_shared::bus::{Bus, BusEvent, Subscription, ToldBacklog};
+use reveille_shared::model::zone::rules;
 use reveille_shared::runtime::lifecycle::Lifecycle;
 use reveille_shared::store::{Backlog, Store, StoreSettings};
 use reveille_testkit::{Redis, eventually, eventually_some};
@@ -260,6 +261,10 @@ async fn whoever_asks_an_idle_monitor_costs_no_statement() {
     register(&store, "far", far).await;
     let node = Node::start(&store, &bus, lifecycle, brisk());
     node.wait_leads().await;
+    // The first monitor of a database examines once by which rules of time zones its runs were armed.
+    let mine = rules::armed_by().number();
+    let examined = async || store.wake_forecast().await.is_ok_and(|(_, forecast)| forecast.zones.examined == mine);
+    eventually(PATIENCE, "what is armed was examined", examined).await;
     let before = store.statements();
     let began = std::time::Instant::now();
     // For longer than a count answers by being new.
