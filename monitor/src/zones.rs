@@ -144,3 +144,49 @@ async fn examine(context: &Context, zoned: &[Zoned], mine: i32) -> Result<(Part,
     }
     Ok((part, moved))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINE: i32 = 202_606;
+
+    fn standing(version: i32, examined: i32, unsure: bool) -> ZoneStanding {
+        ZoneStanding { version, examined, unsure }
+    }
+
+    fn is_due(standing: ZoneStanding) -> bool {
+        let mut zones = Zones::default();
+        zones.on_standing(standing, MINE);
+        assert_eq!(zones.deadline().is_some(), zones.is_due(Duration::ZERO));
+        zones.is_due(Duration::ZERO)
+    }
+
+    #[test]
+    fn what_older_rules_armed_is_examined_and_nothing_else() {
+        assert!(is_due(standing(0, 0, false)), "nobody examined anything yet");
+        assert!(is_due(standing(202_502, 202_502, false)), "these are newer");
+        assert!(is_due(standing(MINE, 202_502, false)), "somebody began and did not end");
+        assert!(is_due(standing(MINE, MINE, true)), "an older process armed something");
+        assert!(!is_due(standing(MINE, MINE, false)));
+    }
+
+    #[test]
+    fn older_rules_than_the_cluster_knows_move_nothing() {
+        assert!(!is_due(standing(MINE + 1, MINE, true)));
+        let mut zones = Zones::default();
+        zones.on_standing(standing(MINE, 202_502, true), MINE);
+        zones.on_standing(standing(MINE + 1, 202_502, true), MINE);
+        assert!(!zones.is_due(Duration::MAX), "not even what was begun");
+    }
+
+    #[test]
+    fn a_part_is_followed_by_a_pause_and_a_failure_by_a_longer_one() {
+        let mut zones = Zones::default();
+        zones.on_standing(standing(MINE, MINE, true), MINE);
+        zones.rest(Duration::ZERO, Duration::from_millis(90), Some(PAUSE));
+        assert_eq!(zones.deadline(), Some(Duration::from_millis(90)));
+        zones.rest(Duration::ZERO, Duration::ZERO, None);
+        assert_eq!(zones.deadline(), Some(IN_FLIGHT));
+    }
+}
